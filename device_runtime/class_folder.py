@@ -1,0 +1,44 @@
+"""Local data as people keep it: a folder with one folder of pictures for each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fbkit.errors import UserError
+
+_NOT_PICTURES = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    path: Path
+    label: int
+
+
+def read_class_folder(folder: Path, classes: tuple[str, ...]) -> list[LabelledPicture]:
+    """The pictures of ``folder/class/picture``, sorted by class and name. Hidden files are passed over.
+
+    Raises:
+        UserError: no such folder, a folder that names no class, or no pictures.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected one with a folder of pictures for each class")
+    pictures: list[LabelledPicture] = []
+    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if class_folder.name not in classes:
+            known = ", ".join(classes[:12]) + (" ..." if len(classes) > 12 else "")
+            raise UserError(
+                f"{class_folder}: {class_folder.name!r} is not a class of this bundle; its classes: {known}"
+            )
+        label = classes.index(class_folder.name)
+        pictures += [
+            LabelledPicture(path, label)
+            for path in sorted(class_folder.iterdir())
+            if path.is_file() and not path.name.startswith(".") and path.name.lower() not in _NOT_PICTURES
+        ]
+    if not pictures:
+        raise UserError(
+            f"{folder}: holds no pictures; expected {folder}/CLASS/PICTURE with CLASS such as {classes[0]!r}"
+        )
+    return pictures

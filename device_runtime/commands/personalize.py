@@ -1,0 +1,62 @@
+"""``fbkit personalize``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fbkit.console import Reporter, show, stdout
+
+if TYPE_CHECKING:
+    from fbkit.device_runtime.head import Head
+
+
+class StepEngine(StrEnum):
+    """Who computes a training step."""
+
+    NUMPY = "numpy"
+    GRAPH = "graph"
+
+
+def personalize(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    data: Annotated[Path, typer.Argument(help="Folder with one folder of pictures for each class.")],
+    profile: Annotated[Path, typer.Option(help="Profile folder that keeps the result; made if there is none.")],
+    epochs: Annotated[int, typer.Option(min=1, max=100_000, help="Passes over the pictures.")] = 5,
+    lr: Annotated[float, typer.Option(min=1e-9, max=1e3, help="Learning rate.")] = 0.01,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Pictures a step.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of pictures.")] = 0,
+    step: Annotated[StepEngine, typer.Option(help="numpy, or the bundle's own step graph.")] = StepEngine.NUMPY,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Fine-tune the bundle's head on local pictures and keep it in a profile."""
+    from fbkit.device_runtime.bundle import Bundle
+    from fbkit.device_runtime.personalizer import Personalizer
+    from fbkit.device_runtime.solvers.sgd import Schedule, numpy_step
+
+    opened = Bundle.open(bundle)
+    with Reporter(quiet=as_json) as reporter, reporter.stage("personalizing", epochs) as advance:
+
+        def listen(_epoch: int, _head: Head, loss: float) -> None:
+            advance(f"loss {loss:.3f}")
+
+        result = Personalizer(opened, profile).fit(
+            data,
+            Schedule(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed),
+            opened.graph_step if step is StepEngine.GRAPH else numpy_step,
+            listen,
+        )
+
+    def for_people() -> None:
+        count = sum(result.pictures.values())
+        stdout.print(f"{count} pictures in {len(result.pictures)} classes; the body ran on {result.computed} new ones")
+        stdout.print(f"loss on these pictures: {result.loss_before:.3f} -> {result.loss_after:.3f}")
+        stdout.print("seconds: " + ", ".join(f"{name} {value:.3f}" for name, value in result.seconds.items()))
+        stdout.print(f"personal head {result.head} is in use in {profile}", soft_wrap=True)
+        stdout.print(f"next: fbkit evaluate {bundle} OTHER_PICTURES --profile {profile}", soft_wrap=True)
+
+    show(asdict(result), as_json, for_people)

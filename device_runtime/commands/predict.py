@@ -1,0 +1,32 @@
+"""``fbkit predict``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fbkit.console import show, stdout
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    profile: Annotated[Path | None, typer.Option(help="Profile folder; without one the shipped head predicts.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Predict the classes of pictures, with the personal head where there is one."""
+    from fbkit.device_runtime.bundle import Bundle
+    from fbkit.device_runtime.personalizer import Personalizer
+
+    predictions = Personalizer(Bundle.open(bundle), profile).predict(images)
+
+    def for_people() -> None:
+        for prediction in predictions:
+            ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
+            likely = ", ".join(f"{name} {100 * value:.1f}%" for name, value in ranked)
+            stdout.print(f"{prediction.picture}: {likely}", soft_wrap=True, markup=False)
+
+    show({"predictions": [asdict(prediction) for prediction in predictions]}, as_json, for_people)

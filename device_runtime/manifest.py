@@ -1,0 +1,238 @@
+"""The bundle's manifest: what is in a bundle, read from JSON that is not believed until every field was checked.
+
+docs/bundle-format.md describes the format.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fbkit.errors import UserError
+from fbkit.files import read_json, sha256_bytes
+
+SCHEMA = "fbkit.bundle"
+VERSION = 1
+FILE_NAME = "manifest.json"
+TARGETS = ("onnx", "executorch")
+
+_MAX_SIDE = 4096
+_MAX_CLASSES = 100_000
+_MAX_FEATURES = 1_000_000
+_MAX_FILE_BYTES = 2 * 1024**3
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a picture becomes the body's input: uint8 [height, width, channels], then (value / 255 - mean) / std."""
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked manifest.
+
+    Attributes:
+        body_batches: the batch sizes that the body was exported for; empty where any batch will do (ONNX).
+        step_batch: rows that the head's step graph takes at once.
+        feature_tolerance: largest error allowed in the self-test, relative to the probe's largest feature (or logit).
+        provenance: where the bundle comes from; for people, not interpreted.
+        verification: what export measured; for people, not interpreted.
+    """
+
+    target: str
+    precision: str
+    classes: tuple[str, ...]
+    input: InputSpec
+    features: int
+    body: str
+    body_batches: tuple[int, ...]
+    head: str
+    head_step: str
+    step_batch: int
+    probe: str
+    feature_tolerance: float
+    files: dict[str, FileEntry]
+    provenance: dict[str, Any]
+    verification: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of everything that decides a prediction: profiles made with another identity do not fit."""
+        deciding = asdict(self)
+        del deciding["provenance"], deciding["verification"]
+        return sha256_bytes(json.dumps(deciding, sort_keys=True).encode())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "target": self.target,
+            "precision": self.precision,
+            "classes": list(self.classes),
+            "input": {**asdict(self.input), "mean": list(self.input.mean), "std": list(self.input.std)},
+            "features": self.features,
+            "body": {"file": self.body, "batch_sizes": list(self.body_batches)},
+            "head": {"file": self.head},
+            "head_step": {"file": self.head_step, "batch_size": self.step_batch},
+            "probe": {"file": self.probe, "tolerance": self.feature_tolerance},
+            "files": {name: asdict(entry) for name, entry in self.files.items()},
+            "provenance": self.provenance,
+            "verification": self.verification,
+        }
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check ``manifest.json`` of a bundle folder.
+
+    Raises:
+        UserError: no bundle there, a version this fbkit does not read, or a field that is missing or impossible.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such bundle folder")
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise UserError(f"{folder}: not a bundle, it has no {FILE_NAME}; make one with: fbkit export RUN --out BUNDLE")
+    top = _Fields(path, "", read_json(path))
+    if top.value("schema") != SCHEMA:
+        raise top.error("schema", f"must be {SCHEMA!r}")
+    version = top.integer("version", 1, 10**6)
+    if version != VERSION:
+        raise top.error(
+            "version", f"is {version}, this fbkit reads version {VERSION}; upgrade fbkit to open this bundle"
+        )
+    size = top.section("input")
+    channels = size.integer("channels", 1, 4)
+    body, step, probe = top.section("body"), top.section("head_step"), top.section("probe")
+    manifest = Manifest(
+        target=top.choice("target", TARGETS),
+        precision=top.text("precision"),
+        classes=_classes(top),
+        input=InputSpec(
+            channels=channels,
+            height=size.integer("height", 1, _MAX_SIDE),
+            width=size.integer("width", 1, _MAX_SIDE),
+            mean=size.numbers("mean", channels),
+            std=size.numbers("std", channels, above=0.0),
+        ),
+        features=top.integer("features", 1, _MAX_FEATURES),
+        body=body.text("file"),
+        body_batches=tuple(sorted(body.integers("batch_sizes", 1, _MAX_SIDE))),
+        head=top.section("head").text("file"),
+        head_step=step.text("file"),
+        step_batch=step.integer("batch_size", 1, _MAX_SIDE),
+        probe=probe.text("file"),
+        feature_tolerance=probe.number("tolerance", above=0.0),
+        files=_files(top.section("files")),
+        provenance=top.section("provenance").values,
+        verification=top.section("verification").values,
+    )
+    if manifest.body_batches and manifest.body_batches[0] != 1:
+        raise body.error("batch_sizes", "must hold 1")
+    for name in (manifest.body, manifest.head, manifest.head_step, manifest.probe):
+        if name not in manifest.files:
+            raise top.error("files", f"lacks {name}")
+    return manifest
+
+
+def _classes(top: _Fields) -> tuple[str, ...]:
+    classes = top.value("classes")
+    if not isinstance(classes, list) or not 2 <= len(classes) <= _MAX_CLASSES:
+        raise top.error("classes", f"must be a list of 2 to {_MAX_CLASSES} names")
+    for name in classes:
+        if not isinstance(name, str) or not name or len(name) > 200 or "/" in name or not name.isprintable():
+            raise top.error("classes", f"holds {str(name)[:50]!r}, which cannot name a folder")
+    if len(set(classes)) != len(classes):
+        raise top.error("classes", "holds a name twice")
+    return tuple(classes)
+
+
+def _files(section: _Fields) -> dict[str, FileEntry]:
+    files = {}
+    for name in section.values:
+        if not _PLAIN_NAME.fullmatch(name) or name == FILE_NAME:
+            raise section.error(name[:70], "is not a plain file name")
+        entry = section.section(name)
+        digest = entry.text("sha256")
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise entry.error("sha256", "must be 64 hexadecimal digits")
+        files[name] = FileEntry(entry.integer("bytes", 1, _MAX_FILE_BYTES), digest)
+    return files
+
+
+class _Fields:
+    """One JSON object of the manifest, with its place for messages."""
+
+    def __init__(self, path: Path, place: str, values: dict[str, Any]) -> None:
+        self._path, self._place, self.values = path, place, values
+
+    def error(self, key: str, what: str) -> UserError:
+        return UserError(f"{self._path}: {self._place}{key} {what}")
+
+    def value(self, key: str) -> Any:
+        if key not in self.values:
+            raise self.error(key, "is missing")
+        return self.values[key]
+
+    def section(self, key: str) -> _Fields:
+        value = self.value(key)
+        if not isinstance(value, dict):
+            raise self.error(key, "must be an object")
+        return _Fields(self._path, f"{self._place}{key}.", value)
+
+    def text(self, key: str) -> str:
+        value = self.value(key)
+        if not isinstance(value, str) or not value or len(value) > 1000:
+            raise self.error(key, "must be a text")
+        return value
+
+    def choice(self, key: str, known: Sequence[str]) -> str:
+        value = self.text(key)
+        if value not in known:
+            raise self.error(key, f"is {value!r}; known: {', '.join(known)}")
+        return value
+
+    def integer(self, key: str, least: int, most: int) -> int:
+        return self._integer(key, self.value(key), least, most)
+
+    def integers(self, key: str, least: int, most: int) -> list[int]:
+        values = self.value(key)
+        if not isinstance(values, list) or len(values) > 100:
+            raise self.error(key, "must be a list of whole numbers")
+        return [self._integer(key, value, least, most) for value in values]
+
+    def _integer(self, key: str, value: Any, least: int, most: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise self.error(key, f"must be a whole number from {least} to {most}")
+        return value
+
+    def number(self, key: str, above: float = -math.inf) -> float:
+        return self._number(key, self.value(key), above)
+
+    def numbers(self, key: str, count: int, above: float = -math.inf) -> tuple[float, ...]:
+        values = self.value(key)
+        if not isinstance(values, list) or len(values) != count:
+            raise self.error(key, f"must be a list of {count} numbers")
+        return tuple(self._number(key, value, above) for value in values)
+
+    def _number(self, key: str, value: Any, above: float) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
+            raise self.error(key, "must be a finite number" + (f" above {above:g}" if above > -math.inf else ""))
+        return float(value)

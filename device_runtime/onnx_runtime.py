@@ -1,0 +1,67 @@
+"""Bodies and step graphs on onnxruntime, with its telemetry off."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fbkit.device_runtime.tensors import Float
+from fbkit.errors import UserError
+
+# Before the import: some builds open a telemetry database while they are imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+
+onnxruntime.disable_telemetry_events()
+
+_LARGEST_BATCH = 32
+
+
+class OnnxGraph:
+    """One ONNX model, run on the CPU."""
+
+    def __init__(self, data: bytes, name: str, threads: int | None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong comes back as an exception and is said once
+        if threads:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise UserError(f"{name}: onnxruntime cannot load it ({error})") from error
+        self._name = name
+        self.inputs = [node.name for node in self._session.get_inputs()]
+
+    def run(self, arrays: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        if len(arrays) != len(self.inputs):
+            raise UserError(f"{self._name}: takes {len(self.inputs)} inputs, expected {len(arrays)}")
+        try:
+            outputs: list[npt.NDArray[Any]] = self._session.run(None, dict(zip(self.inputs, arrays, strict=True)))
+        except Exception as error:
+            raise UserError(f"{self._name}: onnxruntime cannot run it ({error})") from error
+        return outputs
+
+
+class OnnxBody:
+    """A body that takes any batch; large ones are cut so that memory stays bounded."""
+
+    def __init__(self, data: bytes, name: str, features: int, threads: int | None) -> None:
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        self._graph = OnnxGraph(data, name, threads)
+        self._name, self._features = name, features
+
+    def features(self, images: Float) -> Float:
+        parts = [self._run(images[start : start + _LARGEST_BATCH]) for start in range(0, len(images), _LARGEST_BATCH)]
+        return np.concatenate(parts)
+
+    def _run(self, images: Float) -> Float:
+        features = self._graph.run([images])[0]
+        if features.shape != (len(images), self._features) or features.dtype != np.float32:
+            raise UserError(
+                f"{self._name}: gives {features.dtype} {list(features.shape)}, "
+                f"the manifest says float32 {[len(images), self._features]}"
+            )
+        return features

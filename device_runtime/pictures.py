@@ -1,0 +1,64 @@
+"""From a picture in any common format to the uint8 array that bodies are trained on and fed with.
+
+The one implementation for training and device, so that both see the same pixels. Steps: decode, turn by the EXIF
+orientation, bring to grey or RGB, resize the shorter side (bilinear with antialiasing, as torchvision's
+Resize does on PIL images), cut the centre out.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fbkit.device_runtime.tensors import Bytes
+from fbkit.errors import UserError
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+
+def load_picture(data: bytes, channels: int, height: int, width: int, name: str = "picture") -> Bytes:
+    """Decode a picture file's bytes to uint8 [height, width, channels]; channels 1 is grey, 3 is RGB.
+
+    ``name`` stands for the picture in messages.
+
+    Raises:
+        UserError: not a picture in one of ``FORMATS``, damaged, or absurdly large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                upright = ImageOps.exif_transpose(_with_eight_bits(image))
+                return fit_picture(upright.convert("L" if channels == 1 else "RGB"), height, width)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name}: not a picture that can be read (known: {', '.join(FORMATS)})") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(f"{name}: has too many pixels to be opened safely") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{name}: damaged, cannot be decoded ({error})") from error
+
+
+def fit_picture(image: Image.Image, height: int, width: int) -> Bytes:
+    """Resize to just cover ``height`` x ``width``, then cut the centre out: uint8 [height, width, channels]."""
+    if height * image.width >= width * image.height:  # the height decides; the width is cut
+        size = (max(width, int(height * image.width / image.height)), height)
+    else:
+        size = (width, max(height, int(width * image.height / image.width)))
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.uint8)
+    return pixels.reshape(height, width, -1)
+
+
+def _with_eight_bits(image: Image.Image) -> Image.Image:
+    """Bring 16-bit grey pictures down to 8 bits by their high byte; Pillow alone would clip them to white."""
+    if not image.mode.startswith("I"):
+        return image
+    high = np.asarray(image).astype(np.int64) >> 8
+    result = Image.fromarray(np.clip(high, 0, 255).astype(np.uint8))
+    result.info = image.info
+    return result

@@ -1,0 +1,113 @@
+"""The self-test: does this machine compute from the probe's pictures what the exporting machine computed?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fbkit.device_runtime.body import Body, normalise
+from fbkit.device_runtime.head import Head
+from fbkit.device_runtime.manifest import Manifest
+from fbkit.device_runtime.solvers.sgd import Step, numpy_step, start
+from fbkit.device_runtime.tensors import Bytes, Float, Labels, unpack_tensors
+from fbkit.errors import UserError
+
+# One picture alone and the same in a batch go through other kernels, which add in another order.
+BATCH_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What torch computed, for N pictures.
+
+    pictures: uint8 [N, H, W, C]; inputs: float32 [N, C, H, W]; features: float32 [N, F]; logits: float32 [N, classes].
+    """
+
+    pictures: Bytes
+    inputs: Float
+    features: Float
+    logits: Float
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Largest differences found, each relative to the largest expected value of its kind."""
+
+    input_error: float
+    feature_error: float
+    logit_error: float
+    batch_error: float
+
+
+def probe_from_bytes(data: bytes, manifest: Manifest, origin: str) -> Probe:
+    """Read a probe and check its shapes.
+
+    Raises:
+        UserError: not a probe for this manifest.
+    """
+    spec = manifest.input
+    tensors = unpack_tensors(
+        data,
+        {
+            "pictures": ("uint8", (-1, spec.height, spec.width, spec.channels)),
+            "inputs": ("float32", (-1, spec.channels, spec.height, spec.width)),
+            "features": ("float32", (-1, manifest.features)),
+            "logits": ("float32", (-1, len(manifest.classes))),
+        },
+        origin,
+    )
+    counts = {len(tensor) for tensor in tensors.values()}
+    if len(counts) != 1 or not 2 <= counts.pop() <= 256:
+        raise UserError(f"{origin}: must hold 2 to 256 pictures, and as many inputs, features and logits")
+    return Probe(**tensors)
+
+
+def run_self_test(manifest: Manifest, body: Body, head: Head, probe: Probe) -> SelfTest:
+    """Compare normalisation, features (in a batch and alone) and logits with the probe's.
+
+    Raises:
+        UserError: a difference is larger than the manifest's tolerance, or than 1e-5 between alone and batch.
+    """
+    inputs = normalise(probe.pictures, manifest.input)
+    features = body.features(inputs)
+    alone = np.concatenate([body.features(inputs[place : place + 1]) for place in range(len(inputs))])
+    result = SelfTest(
+        input_error=relative_error(inputs, probe.inputs),
+        feature_error=relative_error(features, probe.features),
+        logit_error=relative_error(head.logits(features), probe.logits),
+        batch_error=relative_error(alone, features),
+    )
+    limits = {
+        "input_error": manifest.feature_tolerance,
+        "feature_error": manifest.feature_tolerance,
+        "logit_error": manifest.feature_tolerance,
+        "batch_error": BATCH_TOLERANCE,
+    }
+    for name, limit in limits.items():
+        found = getattr(result, name)
+        if not found <= limit:  # not a number counts as too large
+            raise UserError(
+                f"the self-test fails on this machine: {name.replace('_', ' ')} {found:.2g} is above {limit:.2g}; "
+                "do not use this bundle here, and check it on the machine that exported it"
+            )
+    return result
+
+
+def step_error(head: Head, features: Float, classes: int, step: Step) -> float:
+    """Largest difference between two steps of ``step`` and of numpy, relative to the largest weight."""
+    labels: Labels = np.arange(len(features), dtype=np.int64) % classes
+    here, there = start(head), start(head)
+    for _ in range(2):
+        _, here = step(here, features, labels, 0.01, 0.9)
+        _, there = numpy_step(there, features, labels, 0.01, 0.9)
+    return max(
+        relative_error(here.head.weight, there.head.weight),
+        relative_error(here.head.bias, there.head.bias),
+    )
+
+
+def relative_error(found: Float, expected: Float) -> float:
+    """Largest absolute difference over the largest absolute expected value."""
+    scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
+    return float(np.abs(found.astype(np.float64) - expected).max()) / scale

@@ -1,0 +1,114 @@
+"""Bodies and step graphs in ExecuTorch's .pte format.
+
+Two runtimes can run them: ``executorch-numpy-runtime``, which needs no torch (Python 3.12 and later), and the official
+``executorch`` package, which does. The first is taken where it is installed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fbkit.device_runtime.tensors import Float
+from fbkit.errors import UserError
+
+Arrays = list[npt.NDArray[Any]]
+
+
+class Program(Protocol):
+    """A loaded .pte file. ``runtime`` names what runs it."""
+
+    runtime: str
+
+    def run(self, method: str, arrays: Arrays) -> Arrays:
+        """Run one method on contiguous arrays; raises whatever its runtime raises."""
+
+
+class NumpyRuntimeProgram:
+    """On executorch-numpy-runtime."""
+
+    def __init__(self, data: bytes) -> None:
+        import executorch_numpy_runtime
+
+        self.runtime = f"executorch-numpy-runtime {executorch_numpy_runtime.__version__}"
+        self._program = executorch_numpy_runtime.Runtime.get().load_program(data)
+        self._methods: dict[str, Any] = {}
+
+    def run(self, method: str, arrays: Arrays) -> Arrays:
+        if method not in self._methods:
+            self._methods[method] = self._program.load_method(method)
+        return [np.asarray(output) for output in self._methods[method](arrays)]
+
+
+def open_program(data: bytes, name: str) -> Program:
+    """Load a .pte file on the runtime that is there.
+
+    Raises:
+        UserError: no runtime is installed, or the file cannot be loaded.
+    """
+    try:
+        return _NamedProgram(_load(data), name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name}: no runtime for .pte files is installed; use Python 3.12 or later and pip install 'fbkit[pte]' "
+            "(no torch), or pip install 'fbkit[executorch]' (with torch), or export the run with --target onnx"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name}: ExecuTorch cannot load it ({error})") from error
+
+
+def _load(data: bytes) -> Program:
+    try:
+        return NumpyRuntimeProgram(data)
+    except ModuleNotFoundError:
+        from fbkit.device_runtime.executorch_official import OfficialProgram
+
+        return OfficialProgram(data)
+
+
+class _NamedProgram:
+    """A program whose failures name the file."""
+
+    def __init__(self, program: Program, name: str) -> None:
+        self._program, self._name = program, name
+        self.runtime = program.runtime
+
+    def run(self, method: str, arrays: Arrays) -> Arrays:
+        try:
+            return self._program.run(method, arrays)
+        except Exception as error:
+            raise UserError(f"{self._name}: ExecuTorch cannot run its method {method} ({error})") from error
+
+
+class PteBody:
+    """A body exported for some fixed batch sizes, as methods b1, b32, ... of one program with shared weights."""
+
+    def __init__(self, program: Program, batch_sizes: tuple[int, ...], features: int) -> None:
+        self._program, self._batch_sizes, self._features = program, batch_sizes, features
+        self.runtime = program.runtime
+
+    def features(self, images: Float) -> Float:
+        parts = []
+        start = 0
+        while start < len(images):
+            rest = len(images) - start
+            # A batch that is at least half full costs less, padded, than its pictures one by one.
+            size = max(batch for batch in self._batch_sizes if batch == 1 or batch <= 2 * rest)
+            parts.append(self._run(images[start : start + size], size))
+            start += size
+        return np.concatenate(parts)
+
+    def _run(self, images: Float, size: int) -> Float:
+        padded = np.zeros((size, *images.shape[1:]), np.float32)
+        padded[: len(images)] = images
+        features = self._program.run(f"b{size}", [padded])[0]
+        if features.shape != (size, self._features) or features.dtype != np.float32:
+            raise UserError(
+                f"method b{size} of the body gives {features.dtype} {list(features.shape)}, "
+                f"the manifest says float32 {[size, self._features]}"
+            )
+        return features[: len(images)].copy()

@@ -1,0 +1,1 @@
+"""Ways to fit the head to cached features."""

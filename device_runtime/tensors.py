@@ -1,0 +1,45 @@
+"""safetensors read and written with numpy, checked before use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fbkit.errors import UserError
+
+Float = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+def pack_tensors(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
+    return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+
+
+def unpack_tensors(data: bytes, shapes: Mapping[str, tuple[str, tuple[int, ...]]], origin: str) -> dict[str, Any]:
+    """Unpack exactly the tensors that ``shapes`` names, each of the given dtype and shape (-1: any size).
+
+    Raises:
+        UserError: not safetensors, other tensors, or values that are not finite.
+    """
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{origin}: not a whole safetensors file ({error})") from error
+    if tensors.keys() != shapes.keys():
+        raise UserError(f"{origin}: holds {sorted(tensors)}, expected {sorted(shapes)}")
+    for name, (dtype, shape) in shapes.items():
+        array = tensors[name]
+        fits = len(array.shape) == len(shape) and all(
+            wanted in (-1, size) for size, wanted in zip(array.shape, shape, strict=True)
+        )
+        if array.dtype != np.dtype(dtype) or not fits:
+            raise UserError(f"{origin}: {name} is {array.dtype} {list(array.shape)}, expected {dtype} {list(shape)}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{origin}: {name} holds values that are not finite")
+    return tensors

@@ -1,0 +1,44 @@
+"""``fbkit export``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fbkit.console import Reporter, stdout
+from fbkit.errors import require
+
+
+class TargetName(StrEnum):
+    """What the bundle runs on."""
+
+    ONNX = "onnx"
+    EXECUTORCH = "executorch"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished training.")],
+    target: Annotated[TargetName, typer.Option(help="What the bundle will run on.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+) -> None:
+    """Split a finished run into a frozen body and a trainable head, and verify what was written."""
+    require("torch", "export")
+    require("pydantic", "export")
+    require("onnx", "export")
+    from fbkit.export.exporting import export_run
+
+    with Reporter() as reporter, reporter.stage(f"exporting to {target}", 1) as advance:
+        bundle = export_run(run, target, out)
+        advance("")
+    found = bundle.manifest.verification
+    sizes = ", ".join(f"{name} {entry.bytes:,} bytes" for name, entry in bundle.manifest.files.items())
+    stdout.print(f"bundle: {out} ({sizes})", soft_wrap=True)
+    stdout.print(
+        f"against torch on {found['pictures']} pictures: features differ by {found['feature_error']:.1e} "
+        f"of the largest, logits by {found['logit_error']:.1e}, predictions agree on {found['agreement']:.1f}%",
+        soft_wrap=True,
+    )
+    stdout.print(f"next: fbkit personalize {out} PICTURES --profile PROFILE", soft_wrap=True)

@@ -1,0 +1,134 @@
+"""A run folder in, a verified bundle folder out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fbkit
+from fbkit.device_runtime.bundle import Bundle
+from fbkit.device_runtime.head import Head
+from fbkit.device_runtime.manifest import FILE_NAME, FileEntry, InputSpec, Manifest
+from fbkit.device_runtime.tensors import Bytes, Labels, pack_tensors
+from fbkit.errors import UserError
+from fbkit.export.folding import fold_body
+from fbkit.export.probe import probe_inputs
+from fbkit.export.quiet import quiet_exporters
+from fbkit.export.target import STEP_BATCH, find_target
+from fbkit.export.verification import verify
+from fbkit.files import refuse_existing, sha256_bytes, sha256_file, whole_folder, write_atomic, write_json
+from fbkit.train.data import load_dataset
+from fbkit.train.models import SplitModel
+from fbkit.train.run_folder import Run, open_run
+
+# Of the largest feature or logit: the same arithmetic in another order stays far below it, a wrong graph far above.
+TOLERANCE = 1e-4
+VERIFIED_PICTURES = 1000
+
+
+def export_run(run_folder: Path, target: str, out: Path) -> Bundle:
+    """Export a finished run as a bundle, verify what was written, and open it.
+
+    Args:
+        run_folder: what ``fbkit train`` wrote.
+        target: ``onnx`` or ``executorch``.
+        out: the bundle folder to make; it appears whole or not at all.
+
+    Raises:
+        UserError: the run is not finished, ``out`` exists, a package is missing, or the bundle differs from torch by
+            more than ``TOLERANCE`` of the largest feature on ``VERIFIED_PICTURES`` test pictures.
+    """
+    refuse_existing(out)
+    run = open_run(run_folder)
+    model = run.load_model()
+    classes = run.classes
+    with quiet_exporters():
+        lowered = find_target(target).lower(fold_body(model.body), run.shape, model.head.in_features, len(classes))
+    spec = _input_spec(run)
+    names = {
+        "body": f"body.{lowered.suffix}",
+        "head": "head.safetensors",
+        "head_step": f"head_step.{lowered.suffix}",
+        "probe": "probe.safetensors",
+    }
+    contents = {
+        names["body"]: lowered.body,
+        names["head"]: Head(model.head.weight.detach().numpy(), model.head.bias.detach().numpy()).to_bytes(),
+        names["head_step"]: lowered.step,
+        names["probe"]: _probe(model, spec),
+    }
+    manifest = Manifest(
+        target=target,
+        precision="fp32",
+        classes=classes,
+        input=spec,
+        features=model.head.in_features,
+        body_batches=lowered.body_batches,
+        step_batch=STEP_BATCH,
+        feature_tolerance=TOLERANCE,
+        files={name: FileEntry(len(data), sha256_bytes(data)) for name, data in contents.items()},
+        provenance=_provenance(run),
+        verification={},
+        **names,
+    )
+    with whole_folder(out) as folder:
+        for name, data in contents.items():
+            write_atomic(folder / name, data)
+        write_json(folder / FILE_NAME, manifest.to_json())
+        pictures, labels = _real_pictures(run)
+        verification = verify(Bundle.open(folder), model, pictures, labels)
+        write_json(folder / FILE_NAME, replace(manifest, verification=asdict(verification)).to_json())
+    return Bundle.open(out)
+
+
+def _input_spec(run: Run) -> InputSpec:
+    size = run.description["input"]
+    try:
+        mean, std = (tuple(float(value) for value in size[key]) for key in ("mean", "std"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run.folder / 'run.json'}: input lacks mean and std ({error})") from error
+    channels, height, width = run.shape
+    return InputSpec(channels, height, width, mean, std)
+
+
+def _probe(model: SplitModel, spec: InputSpec) -> bytes:
+    pictures, inputs = probe_inputs(spec)
+    with torch.inference_mode():
+        features = model.body(torch.from_numpy(inputs))
+        logits = model.head(features)
+    return pack_tensors(
+        {"pictures": pictures, "inputs": inputs, "features": features.numpy(), "logits": logits.numpy()}
+    )
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    packages = ("torch", "onnx", "executorch")
+    installed = {name for name in packages if _version(name)}
+    return {
+        "fbkit": fbkit.__version__,
+        "exported_with": {name: _version(name) for name in sorted(installed)},
+        "recipe": run.recipe.model_dump(mode="json"),
+        "seed": run.recipe.seed,
+        "data_fingerprint": run.description["data_fingerprint"],
+        "body_sha256": sha256_file(run.folder / "body.safetensors"),
+        "initial_accuracy": run.evaluation["initial"]["static"]["mean"],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _real_pictures(run: Run) -> tuple[Bytes, Labels]:
+    """The first test pictures of the run's data."""
+    test = load_dataset(run.recipe.data.source).test
+    pictures = test.images[:VERIFIED_PICTURES].permute(0, 2, 3, 1).numpy()
+    return np.ascontiguousarray(pictures), test.labels[:VERIFIED_PICTURES].numpy()

@@ -1,0 +1,25 @@
+"""A body without normalisation layers: static statistics are folded into the convolutions before them."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+
+from fbkit.train.models import norm_layers
+
+
+def fold_body(body: nn.Module) -> nn.Module:
+    """A copy of ``body``, in eval mode, that computes the same with fewer layers.
+
+    A normalisation layer that does not follow a convolution stays, with its static statistics.
+    """
+    static = copy.deepcopy(body).eval()
+    for layer in norm_layers(static).values():
+        layer.track_running_stats = True  # else the fusion takes it for one that normalises by the batch
+    folded: nn.Module = fuse(static)
+    # What XNNPACK's lowering expects of weights.
+    folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs lack this form
+    return folded

@@ -1,0 +1,53 @@
+"""``fbkit train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fbkit.console import Reporter, stdout
+from fbkit.errors import UserError, require
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="TOML recipe; without one, the recipe that fbkit ships.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one a GPU or, without GPUs, one a core.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out from its last checkpoint.")
+    ] = False,
+) -> None:
+    """Train a body federatedly by a recipe."""
+    require("torch", "train")
+    require("pydantic", "train")
+    require("tensorboard", "train")
+    from fbkit.train import training
+    from fbkit.train.recipe import load_recipe
+
+    if resume and (recipe or settings):
+        raise UserError("--resume goes on with the run's own recipe; leave RECIPE and --set away")
+    with Reporter() as reporter:
+        if resume:
+            run = training.resume(out, workers, reporter)
+        else:
+            run = training.train(load_recipe(recipe, settings or ()), out, workers, reporter)
+    evaluation = run.evaluation
+    stdout.print(f"run folder: {run.folder}", soft_wrap=True)
+    for statistics, figures in evaluation["initial"].items():
+        stdout.print(f"accuracy before personalization, {statistics} statistics: {figures['mean']:.1f}%")
+    for figures in evaluation["personalized"]:
+        stdout.print(
+            f"after {figures['part']} fine-tuning, {figures['epochs']} epochs at {figures['lr']}, "
+            f"{figures['statistics']} statistics: {figures['mean']:.1f}% +- {figures['std']:.1f} across "
+            f"{len(evaluation['clients'])} clients"
+        )
+    stdout.print(f"next: fbkit export {run.folder} --target onnx --out BUNDLE", soft_wrap=True)

@@ -1,0 +1,183 @@
+"""The run folder, the contract between training and export. docs/run-format.md describes it.
+
+recipe.toml            the recipe as used
+run.json               format version, classes, input, seed, data fingerprint, environment
+metrics.jsonl          one object a round
+tensorboard/           the same for TensorBoard
+checkpoints/           round-NNNNN.safetensors, the newest only
+body.safetensors       the trained body with its static statistics    } when training is complete
+head.safetensors       the head: at its random start for FedBABU      }
+evaluation.json        accuracies per client; written last            }
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fbkit
+from fbkit.errors import UserError
+from fbkit.files import read_json, sync_folder, whole_folder, write_atomic, write_json
+from fbkit.train.data import Dataset
+from fbkit.train.models import SplitModel, build_model, norm_layers, set_static_statistics
+from fbkit.train.recipe import Recipe, parse_recipe, recipe_to_toml
+from fbkit.train.weights import load_into, read_weights, save_weights
+
+SCHEMA = "fbkit.run"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was opened: its recipe and its description (run.json, checked)."""
+
+    folder: Path
+    recipe: Recipe
+    description: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.description["classes"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        size = self.description["input"]
+        return size["channels"], size["height"], size["width"]
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.folder / "evaluation.json").exists()
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        return read_json(self.folder / "evaluation.json")
+
+    def build_model(self) -> SplitModel:
+        """The recipe's model at its random start."""
+        model = self.recipe.model
+        return build_model(model.name, model.width, self.shape, len(self.classes), self.recipe.seed)
+
+    def load_model(self) -> SplitModel:
+        """The trained model, in eval mode, normalising by its static statistics.
+
+        Raises:
+            UserError: training is not complete, or the weights do not fit the recipe.
+        """
+        if not self.is_complete:
+            raise UserError(
+                f"{self.folder}: this run is not complete; finish it with: fbkit train --out {self.folder} --resume"
+            )
+        model = self.build_model()
+        blank = {
+            name: (torch.zeros(n.num_features), torch.ones(n.num_features)) for name, n in norm_layers(model).items()
+        }
+        set_static_statistics(model, blank)
+        for part, module in (("body", model.body), ("head", model.head)):
+            path = self.folder / f"{part}.safetensors"
+            load_into(module, read_weights(path)[0], path)
+        return model.eval()
+
+    def save_model(self, model: SplitModel) -> None:
+        save_weights(self.folder / "body.safetensors", model.body.state_dict())
+        save_weights(self.folder / "head.safetensors", model.head.state_dict())
+
+
+def create_run(folder: Path, recipe: Recipe, dataset: Dataset, workers: int, device: torch.device) -> Run:
+    """Make a run folder that holds its recipe and description.
+
+    Raises:
+        UserError: the folder exists and is not empty, or cannot be made.
+    """
+    channels, height, width = dataset.shape
+    description = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "classes": list(dataset.classes),
+        "input": {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+        },
+        "seed": recipe.seed,
+        "data_fingerprint": dataset.fingerprint,
+        "environment": environment(workers, device),
+    }
+    with whole_folder(folder) as partial:
+        (partial / "checkpoints").mkdir()
+        write_atomic(partial / "recipe.toml", recipe_to_toml(recipe).encode())
+        write_json(partial / "run.json", description)
+    return Run(folder, recipe, description)
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run folder, complete or not.
+
+    Raises:
+        UserError: it is not a run folder of a version that this fbkit reads.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    description = read_json(folder / "run.json")
+    path = folder / "run.json"
+    if description.get("schema") != SCHEMA or description.get("version") != VERSION:
+        raise UserError(f"{path}: not a run of format version {VERSION}, which this fbkit reads")
+    size = description.get("input")
+    sides = ("channels", "height", "width")
+    if not isinstance(size, dict) or not all(isinstance(size.get(s), int) and 0 < size[s] <= 4096 for s in sides):
+        raise UserError(f"{path}: input must give channels, height and width")
+    classes = description.get("classes")
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{path}: classes must be a list of names")
+    recipe_path = folder / "recipe.toml"
+    try:
+        values = tomllib.loads(recipe_path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{recipe_path}: cannot be read ({error})") from error
+    return Run(folder, parse_recipe(values, str(recipe_path)), description)
+
+
+def environment(workers: int, device: torch.device) -> dict[str, Any]:
+    """What the run was computed with."""
+    packages = ("torch", "numpy")
+    return {
+        "fbkit": fbkit.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "workers": workers,
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def save_checkpoint(folder: Path, model: SplitModel, round_number: int) -> None:
+    """Keep the model after a round; the checkpoint before it is removed once this one is durable."""
+    checkpoints = folder / "checkpoints"
+    path = checkpoints / f"round-{round_number:05d}.safetensors"
+    save_weights(path, model.state_dict(), {"round": str(round_number)})
+    for older in checkpoints.glob("round-*.safetensors"):
+        if older != path:
+            older.unlink()
+    sync_folder(checkpoints)
+
+
+def load_checkpoint(folder: Path, model: SplitModel) -> int:
+    """Load the newest checkpoint into ``model``; return its round, 0 where there is none."""
+    paths = sorted((folder / "checkpoints").glob("round-*.safetensors"))
+    if not paths:
+        return 0
+    tensors: dict[str, Tensor]
+    tensors, metadata = read_weights(paths[-1])
+    load_into(model, tensors, paths[-1])
+    if not metadata.get("round", "").isdigit():
+        raise UserError(f"{paths[-1]}: carries no round number; remove it to go on from the one before")
+    return int(metadata["round"])

@@ -1,0 +1,193 @@
+"""A whole run: rounds, calibration, evaluation. The function behind ``fbkit train``."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+
+from fbkit.console import Reporter
+from fbkit.errors import Interrupted, UserError
+from fbkit.files import refuse_existing, write_json
+from fbkit.train.calibration import calibrate
+from fbkit.train.evaluation import ClientAccuracies, evaluate_initial, evaluate_personalized
+from fbkit.train.federation import Federation, make_federation, run_round
+from fbkit.train.metrics import MetricsLog
+from fbkit.train.recipe import Recipe
+from fbkit.train.run_folder import Run, create_run, load_checkpoint, open_run, save_checkpoint
+from fbkit.train.workers import Workers, run_on_workers, under_torchrun
+
+
+def train(recipe: Recipe, out: Path, workers: int | None = None, reporter: Reporter | None = None) -> Run:
+    """Train by a recipe into a new run folder.
+
+    Args:
+        recipe: what to train, see ``load_recipe``.
+        out: the run folder to make.
+        workers: processes on this machine; None for one a GPU or, without GPUs, one a core. Under torchrun the
+            workers are torchrun's. More than one are started with Python's ``spawn``, so a script that calls this
+            needs the usual ``if __name__ == "__main__"``.
+        reporter: where progress goes; None for nowhere.
+
+    Raises:
+        UserError: the folder exists, the recipe does not fit the data, a worker died, or the loss is not finite.
+        Interrupted: Ctrl-C; the run folder holds a checkpoint of the last whole round.
+    """
+    if not under_torchrun():
+        refuse_existing(out)
+    return run_on_workers(workers, _train_on_worker, recipe, out, False, first_only={"reporter": reporter})
+
+
+def resume(out: Path, workers: int | None = None, reporter: Reporter | None = None) -> Run:
+    """Go on with a run from its last checkpoint, to the same result as if it had not stopped.
+
+    Raises:
+        UserError: as ``train``; and where ``out`` is no run folder.
+    """
+    run = open_run(out)
+    if run.is_complete:
+        return run
+    return run_on_workers(workers, _train_on_worker, run.recipe, out, True, first_only={"reporter": reporter})
+
+
+def _train_on_worker(
+    workers: Workers, recipe: Recipe, out: Path, resumed: bool, reporter: Reporter | None = None
+) -> Run:
+    reporter = reporter or Reporter(quiet=True)
+    federation = make_federation(recipe, workers)
+    if workers.is_first and not resumed:
+        create_run(out, recipe, federation.dataset, workers.count, workers.device)
+    _wait_for_all(workers)
+    run = open_run(out)
+    if resumed and run.description["data_fingerprint"] != federation.dataset.fingerprint:
+        raise UserError(f"{out}: was trained on other pictures than {recipe.data.source} holds now")
+
+    done = load_checkpoint(out, federation.model)
+    log = MetricsLog(out, after_round=done) if workers.is_first else None
+    try:
+        _run_rounds(federation, run, done + 1, log, reporter)
+        _finish(federation, run, reporter)
+    finally:
+        if log:
+            log.close()
+    return run
+
+
+def _run_rounds(federation: Federation, run: Run, first: int, log: MetricsLog | None, reporter: Reporter) -> None:
+    recipe = federation.recipe
+    settings = recipe.training
+    watched = federation.clients.chosen(recipe.evaluation.clients)
+    with (
+        _StopSignal(federation.workers) as stop,
+        reporter.stage(f"training {settings.algorithm}", settings.rounds) as advance,
+    ):
+        for _ in range(1, first):
+            advance("")
+        for number in range(first, settings.rounds + 1):
+            started = time.monotonic()
+            result = run_round(federation, number, stop.asked)
+            if not math.isfinite(result.loss):
+                raise UserError(
+                    f"{run.folder}: the training loss is {result.loss} in round {number}; lower training.lr "
+                    f"({settings.lr}); the last checkpoint is kept"
+                )
+            seconds = time.monotonic() - started
+            values = {
+                "train_loss": result.loss,
+                "lr": recipe.learning_rate(number),
+                "seconds": seconds,
+                "pictures_per_second": result.pictures / seconds,
+            }
+            last = number == settings.rounds
+            if recipe.evaluation.every and (number % recipe.evaluation.every == 0 or last):
+                accuracies = evaluate_initial(federation, watched, "batch")
+                values["initial_accuracy"] = accuracies.mean
+                reporter.line(
+                    f"{settings.algorithm} round {number}/{settings.rounds}: loss {result.loss:.3f}, accuracy before "
+                    f"personalization {accuracies.mean:.1f}%, {values['pictures_per_second']:.0f} pictures/s"
+                )
+            if log:
+                log.write(number, values)
+                if result.stop or last or number % settings.checkpoint_every == 0:
+                    save_checkpoint(run.folder, federation.model, number)
+            advance(f"loss {result.loss:.3f}")
+            if result.stop and not last:
+                raise Interrupted(
+                    f"stopped after round {number} of {settings.rounds}; "
+                    f"go on with: fbkit train --out {run.folder} --resume"
+                )
+
+
+def _finish(federation: Federation, run: Run, reporter: Reporter) -> None:
+    """Calibrate, evaluate and write what export needs; every worker takes part, the first one writes."""
+    recipe = federation.recipe
+    clients = federation.clients.chosen(recipe.evaluation.clients)
+    with reporter.stage(f"calibrating {recipe.training.algorithm}", 1) as advance:
+        calibration = calibrate(federation)
+        advance("")
+    with reporter.stage(f"evaluating {recipe.training.algorithm}", 2 + len(recipe.personalization)) as advance:
+        initial = {}
+        for statistics in ("batch", "static"):
+            initial[statistics] = _record(evaluate_initial(federation, clients, statistics))
+            advance("")
+        personalized = []
+        for personalization in recipe.personalization:
+            accuracies = evaluate_personalized(federation, clients, personalization)
+            personalized.append({**personalization.model_dump(), **_record(accuracies)})
+            advance("")
+    if federation.workers.is_first:
+        run.save_model(federation.model)
+        write_json(
+            run.folder / "evaluation.json",
+            {
+                "clients": list(clients),
+                "calibration": asdict(calibration),
+                "initial": initial,
+                "personalized": personalized,
+            },
+        )
+    _wait_for_all(federation.workers)
+
+
+def _record(result: ClientAccuracies) -> dict[str, Any]:
+    return {**result.summary(), "per_client": list(result.accuracies)}
+
+
+def _wait_for_all(workers: Workers) -> None:
+    workers.add_up(torch.zeros(1, device=workers.device))
+
+
+class _StopSignal:
+    """While open, the first Ctrl-C (or SIGTERM) asks for a stop after the round; a second one interrupts at once."""
+
+    def __init__(self, workers: Workers) -> None:
+        listens = workers.is_first or under_torchrun()
+        self._listens = listens and threading.current_thread() is threading.main_thread()
+        self._asked = False
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> Self:
+        if self._listens:
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._listens:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True

@@ -1,0 +1,173 @@
+"""Processes that share the clients: one thread or one GPU each, one all-reduce a round.
+
+Three ways in: alone in this process, started from here on this machine (``--workers``), or started by torchrun.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import Tensor
+
+from fbkit.errors import UserError
+
+Result = TypeVar("Result")
+
+# A worker may be in its final evaluation for long while another waits; a dead peer is noticed at once by its socket.
+_PATIENCE = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process's place among ``count`` equal workers."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def add_up(self, buffer: Tensor) -> None:
+        """Replace ``buffer`` by its sum over all workers, in place."""
+        if self.count > 1:
+            dist.all_reduce(buffer)
+
+    def share(self, items: Sequence[int], sizes: Sequence[int]) -> list[int]:
+        """This worker's part of ``items``: longest first, each to the worker with the least so far."""
+        loads = [0] * self.count
+        mine = []
+        for position in sorted(range(len(items)), key=lambda place: (-sizes[place], place)):
+            worker = loads.index(min(loads))
+            loads[worker] += sizes[position]
+            if worker == self.rank:
+                mine.append(items[position])
+        return mine
+
+
+def default_worker_count() -> int:
+    """GPUs where there are any, else the cores this process may use."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def run_on_workers(
+    count: int | None, function: Callable[..., Result], *arguments: Any, first_only: dict[str, Any]
+) -> Result:
+    """Call ``function(workers, *arguments)`` on every worker; return what this process's call returned.
+
+    The first worker also gets the keywords ``first_only``, which need not be picklable.
+
+    Raises:
+        UserError: a worker ended before its time.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # more threads would change the order of sums inside a worker, and cost more than they give
+    try:
+        if under_torchrun():
+            return _under_torchrun(function, arguments, first_only)
+        count = count or default_worker_count()
+        if count == 1:
+            return function(Workers(device=_device(0)), *arguments, **first_only)
+        return _on_this_machine(count, function, arguments, first_only)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _device(local_rank: int) -> torch.device:
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def _backend() -> str:
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def _under_torchrun(function: Callable[..., Result], arguments: tuple[Any, ...], first_only: dict[str, Any]) -> Result:
+    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(_backend(), timeout=_PATIENCE)
+    try:
+        workers = Workers(dist.get_rank(), dist.get_world_size(), device)
+        return function(workers, *arguments, **(first_only if workers.is_first else {}))
+    finally:
+        dist.destroy_process_group()
+
+
+def _on_this_machine(
+    count: int, function: Callable[..., Result], arguments: tuple[Any, ...], first_only: dict[str, Any]
+) -> Result:
+    context = torch.multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="fbkit-workers-") as folder:
+        meeting = f"file://{Path(folder) / 'meeting'}"
+        others: list[BaseProcess] = [
+            context.Process(target=_other_worker, args=(rank, count, meeting, function, arguments), daemon=True)
+            for rank in range(1, count)
+        ]
+        for process in others:
+            process.start()
+        try:
+            _join_group(0, count, meeting)
+            result = function(Workers(0, count, _device(0)), *arguments, **first_only)
+        except RuntimeError as error:
+            for process in others:
+                process.join(timeout=2)
+            dead = [process for process in others if process.exitcode not in (None, 0)]
+            if dead:
+                raise UserError(
+                    f"a training worker ended early (exit code {dead[0].exitcode}), perhaps for want of memory; "
+                    "the run goes on from its last checkpoint with --resume"
+                ) from error
+            raise
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            for process in others:
+                process.join(timeout=5)
+                process.terminate()
+        return result
+
+
+def _join_group(rank: int, count: int, meeting: str) -> None:
+    if _backend() == "gloo":  # workers of one machine need no other network than loopback
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    dist.init_process_group(_backend(), init_method=meeting, rank=rank, world_size=count, timeout=_PATIENCE)
+
+
+def _other_worker(
+    rank: int, count: int, meeting: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first worker tells the others
+    torch.set_num_threads(1)
+    try:
+        _join_group(rank, count, meeting)
+        function(Workers(rank, count, _device(rank)), *arguments)
+    except (RuntimeError, UserError) as error:
+        # The first worker is gone, or this one cannot go on; the first one speaks for all.
+        if os.environ.get("FBKIT_DEBUG"):
+            sys.stderr.write(f"worker {rank}: {error}\n")
+        os._exit(1)
