@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 import fbkit
+from fbkit.benchmarks.commands.convergence import convergence
+from fbkit.benchmarks.commands.demo import demo
 from fbkit.device_runtime.commands.check import check
 from fbkit.device_runtime.commands.evaluate import evaluate
 from fbkit.device_runtime.commands.inspect import inspect
@@ -26,8 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (train, export, inspect, check, personalize, predict, evaluate):
+for command in (train, export, inspect, check, personalize, predict, evaluate, demo):
     app.command()(command)
+
+bench = typer.Typer(help="Measure.", no_args_is_help=True)
+bench.command()(convergence)
+app.add_typer(bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""``fbkit bench`` and ``fbkit demo``, one file a command."""

@@ -1,0 +1,105 @@
+"""The pictures in reports: accuracy over rounds, and over fine-tuning epochs and seconds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Told apart by eyes with any colour vision, on light and dark ground (Okabe and Ito's palette, the middle tones).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))  # so that a line shows through one that lies on it
+
+# Drawn in this colour, a figure's frame and words take on the page's own when it is put inside HTML.
+_INK = "#4d4d4e"
+
+
+def plot_convergence(result: dict[str, Any]) -> Figure:
+    """Test accuracy against epochs and against seconds, and test loss against epochs, one line a bundle."""
+    with _style():
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        epochs, seconds, losses = figure.subplots(1, 3)
+        for place, (name, bundle) in enumerate(result["bundles"].items()):
+            line = {"marker": MARKERS[place % 6], "markersize": 3.5, **_line(place, name)}
+            accuracy, spread = bundle["test_accuracy"], bundle["test_accuracy_std"]
+            epochs.plot(bundle["epochs"], accuracy, **line)
+            epochs.fill_between(
+                bundle["epochs"],
+                [mean - std for mean, std in zip(accuracy, spread, strict=True)],
+                [min(100, mean + std) for mean, std in zip(accuracy, spread, strict=True)],
+                color=line["color"],
+                alpha=0.12,
+                linewidth=0,
+            )
+            # Nothing is learned until the features are there, so the line stays level up to that moment.
+            times = [0, bundle["seconds_features"], *bundle["seconds"][1:]]
+            seconds.plot([1000 * value for value in times], [accuracy[0], *accuracy], **line)
+            losses.plot(bundle["epochs"], bundle["test_loss"], **line)
+        _label(epochs, "epochs of head fine-tuning", "test accuracy, %")
+        _label(seconds, "milliseconds since the first look at the pictures", "test accuracy, %")
+        _label(losses, "epochs of head fine-tuning", "test loss, nats")
+        losses.set_yscale("log")
+        epochs.legend()
+    return figure
+
+
+def plot_rounds(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
+    """Accuracy before personalization and training loss against federated rounds, one line a run."""
+    with _style():
+        figure = Figure(figsize=(11, 3.4), layout="constrained")
+        accuracies, losses = figure.subplots(1, 2)
+        for place, (name, lines) in enumerate(runs.items()):
+            line = _line(place, name)
+            judged = [entry for entry in lines if "initial_accuracy" in entry]
+            rounds = [entry["round"] for entry in judged]
+            accuracies.plot(rounds, [entry["initial_accuracy"] for entry in judged], marker=MARKERS[place % 6], **line)
+            losses.plot([entry["round"] for entry in lines], [entry["train_loss"] for entry in lines], **line)
+        _label(accuracies, "federated rounds", "accuracy before personalization, %")
+        _label(losses, "federated rounds", "local training loss, nats")
+        accuracies.legend()
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """A figure as an SVG element whose frame and words are drawn in the surrounding text's colour."""
+    text = io.StringIO()
+    with _style():
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(_INK, "currentColor")
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "fbkit",
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "text.color": _INK,
+            "axes.edgecolor": _INK,
+            "axes.labelcolor": _INK,
+            "xtick.color": _INK,
+            "ytick.color": _INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "legend.frameon": False,
+        }
+    )
+
+
+def _line(place: int, name: str) -> dict[str, Any]:
+    return {"color": COLOURS[place % 6], "linestyle": DASHES[place % 6], "label": name}
+
+
+def _label(axes: Axes, across: str, up: str) -> None:
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
