@@ -20,7 +20,9 @@ class Body(Protocol):
 
 
 def open_body(manifest: Manifest, data: bytes, threads: int | None) -> Body:
-    """Open the body's file, given as bytes that were checked, on ``threads`` threads (None: the runtime's choice).
+    """Open the body's file, given as bytes that were checked.
+
+    ``threads`` is for onnxruntime (None: its choice); ExecuTorch uses its own pool.
 
     Raises:
         UserError: the file cannot be loaded, or its runtime is not installed.

@@ -43,7 +43,7 @@ class Bundle:
 
         Args:
             folder: what ``fbkit export`` wrote.
-            threads: for the body; None leaves it to the runtime.
+            threads: for an ONNX body; None leaves it to onnxruntime. ExecuTorch always uses its own pool.
 
         Raises:
             UserError: a file is missing, altered or cannot be loaded, or the self-test fails.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fbkit.device_runtime.chatter import without_chatter
 from fbkit.device_runtime.tensors import Float
 from fbkit.errors import UserError
 
@@ -39,7 +40,7 @@ class NumpyRuntimeProgram:
     def run(self, method: str, arrays: Arrays) -> Arrays:
         if method not in self._methods:
             self._methods[method] = self._program.load_method(method)
-        return [np.asarray(output) for output in self._methods[method](arrays)]
+        return list(self._methods[method](arrays))
 
 
 def open_program(data: bytes, name: str) -> Program:
@@ -49,7 +50,9 @@ def open_program(data: bytes, name: str) -> Program:
         UserError: no runtime is installed, or the file cannot be loaded.
     """
     try:
-        return _NamedProgram(_load(data), name)
+        with without_chatter():
+            program = _load(data)
+        return _NamedProgram(program, name)
     except ModuleNotFoundError as error:
         raise UserError(
             f"{name}: no runtime for .pte files is installed; use Python 3.12 or later and pip install 'fbkit[pte]' "
@@ -71,15 +74,21 @@ def _load(data: bytes) -> Program:
 
 
 class _NamedProgram:
-    """A program whose failures name the file."""
+    """A program whose failures name the file, and which is quiet when a method runs for the first time."""
 
     def __init__(self, program: Program, name: str) -> None:
         self._program, self._name = program, name
+        self._ran: set[str] = set()
         self.runtime = program.runtime
 
     def run(self, method: str, arrays: Arrays) -> Arrays:
         try:
-            return self._program.run(method, arrays)
+            if method in self._ran:
+                return self._program.run(method, arrays)
+            with without_chatter():
+                outputs = self._program.run(method, arrays)
+            self._ran.add(method)
+            return outputs
         except Exception as error:
             raise UserError(f"{self._name}: ExecuTorch cannot run its method {method} ({error})") from error
 

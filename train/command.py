@@ -32,6 +32,7 @@ def train(
     require("tensorboard", "train")
     from fbkit.train import training
     from fbkit.train.recipe import load_recipe
+    from fbkit.train.workers import speaks_for_all
 
     if resume and (recipe or settings):
         raise UserError("--resume goes on with the run's own recipe; leave RECIPE and --set away")
@@ -40,6 +41,8 @@ def train(
             run = training.resume(out, workers, reporter)
         else:
             run = training.train(load_recipe(recipe, settings or ()), out, workers, reporter)
+    if not speaks_for_all():
+        return
     evaluation = run.evaluation
     stdout.print(f"run folder: {run.folder}", soft_wrap=True)
     for statistics, figures in evaluation["initial"].items():

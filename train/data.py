@@ -96,13 +96,13 @@ class Batcher:
         """Augmented batches over ``epochs`` passes; order and crops are drawn from ``generator``, on the CPU."""
         for _ in range(epochs):
             order = indices[torch.randperm(len(indices), generator=generator)]
-            for chosen in order.split(self.batch_size):
+            for chosen in split_batches(order, self.batch_size):
                 images = augment(pictures.images[chosen], self.crop_padding, self.flip, generator)
                 yield self.normalise(images), pictures.labels[chosen]
 
     def plain(self, pictures: Pictures, indices: Tensor) -> Iterator[Batch]:
         """Batches in the given order, unchanged but normalised."""
-        for chosen in indices.split(self.batch_size):
+        for chosen in split_batches(indices, self.batch_size):
             yield self.normalise(pictures.images[chosen]), pictures.labels[chosen]
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -111,6 +111,18 @@ class Batcher:
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         scaled = (images.float() / 255 - mean) / std
         return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def split_batches(indices: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut into batches, the last one smaller; but one picture alone joins the batch before it.
+
+    One picture has no batch to be normalised by: training on its own statistics teaches nothing, and where a layer's
+    map is a single pixel it cannot be done.
+    """
+    batches = list(indices.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Generator) -> Tensor:

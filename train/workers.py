@@ -21,7 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
-from fbkit.errors import UserError
+from fbkit.errors import Interrupted, UserError
 
 Result = TypeVar("Result")
 
@@ -69,6 +69,11 @@ def default_worker_count() -> int:
 
 def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def speaks_for_all() -> bool:
+    """Whether this process is the one that talks to the user; torchrun's other workers keep silent."""
+    return not under_torchrun() or os.environ.get("RANK", "0") == "0"
 
 
 def run_on_workers(
@@ -166,6 +171,8 @@ def _other_worker(
     try:
         _join_group(rank, count, meeting)
         function(Workers(rank, count, _device(rank)), *arguments)
+    except Interrupted:
+        return  # the first worker says it
     except (RuntimeError, UserError) as error:
         # The first worker is gone, or this one cannot go on; the first one speaks for all.
         if os.environ.get("FBKIT_DEBUG"):

@@ -21,7 +21,9 @@ def check(
 
     def for_people() -> None:
         stdout.print(f"{bundle}: good", soft_wrap=True)
-        stdout.print(f"{report.files} files are as the manifest says; the body runs here on {report.runtime}")
+        stdout.print(
+            f"{report.files} files are as the manifest says; the body runs here on {report.runtime}", soft_wrap=True
+        )
         for name, value in report.errors.items():
             stdout.print(f"  {name.replace('_', ' ')}: {value:.1e}")
 

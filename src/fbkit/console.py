@@ -17,7 +17,7 @@ stdout = Console(highlight=False)
 
 
 class Reporter:
-    """Progress of long work on stderr: bars on a terminal, a line a finished stage elsewhere, nothing if quiet."""
+    """Progress of long work on stderr: bars on a terminal, elsewhere a line a finished stage, nothing if quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
@@ -56,8 +56,9 @@ class Reporter:
             self._bars.update(task, advance=1, note=note)
 
         yield advance
-        if not self._console.is_terminal:
-            self.line(f"{description}: done in {time.monotonic() - started:.1f} s")
+        seconds = time.monotonic() - started
+        if not self._console.is_terminal and seconds >= 1:
+            self.line(f"{description}: done in {seconds:.1f} s")
 
 
 def show(result: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:

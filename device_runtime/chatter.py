@@ -1,0 +1,43 @@
+"""Native runtimes comment on their own start to stderr, below Python; a user sees fbkit's lines only."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+
+_ERROR_MARK = "E "
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Hold back everything written to stderr and logged below an error.
+
+    Where the block raises, the runtime's own last error line joins the exception: it is often the one that says why.
+    """
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            with redirect_stderr(io.StringIO()):
+                yield
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines()
+            reasons = [line.partition("] ")[2] for line in lines if line.startswith(_ERROR_MARK)]
+            if reasons:
+                raise RuntimeError(f"{error}: {reasons[-1]}") from error
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            logging.disable(before)

@@ -1,0 +1,53 @@
+"""Personalize on this machine through the real command line and print what came out, as one JSON object.
+
+    python driver.py BUNDLE PICTURES OUT
+
+Run by the tests on the emulated device and on this machine, whose outcomes must agree. All commands share one process
+because on the device the imports take longer than everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from fbkit.cli import main
+
+
+def fbkit(*arguments: str | Path) -> Any:
+    """Run one command as the shell would and return the JSON object that it printed."""
+    sys.argv = ["fbkit", *map(str, arguments), "--json"]
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output):
+            main()
+    except SystemExit as end:
+        if end.code:
+            sys.exit(f"fbkit {arguments[0]} ended with exit code {end.code}")
+    return json.loads(output.getvalue())
+
+
+def personalize(bundle: Path, pictures: Path, out: Path) -> dict[str, Any]:
+    """Do what a person does with a bundle; the profiles come to lie in ``out``, one for each kind of step."""
+    train, test = pictures / "train", pictures / "test"
+    profile = out / "numpy"
+    return {
+        "machine": platform.machine(),
+        "check": fbkit("check", bundle),
+        "personalize": {
+            step: fbkit("personalize", bundle, train, "--profile", out / step, "--step", step)
+            for step in ("numpy", "graph")
+        },
+        "predict": fbkit("predict", bundle, *sorted(test.glob("*/*")), "--profile", profile),
+        "evaluate": fbkit("evaluate", bundle, test, "--profile", profile),
+        "torch": "torch" in sys.modules,
+    }
+
+
+if __name__ == "__main__":
+    json.dump(personalize(*map(Path, sys.argv[1:])), sys.stdout)

@@ -1,0 +1,61 @@
+"""The device runtime on 64-bit Arm, without torch, gives what it gives on this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fbkit.device_runtime.demo import FOLDER as DEMO
+from tests.arm64.conftest import Device
+
+DRIVER = Path(__file__).parent / "driver.py"
+PICTURES = DEMO / "pictures"
+
+
+def test_onnx_bundle_on_arm(device: Device, tmp_path: Path) -> None:
+    """The usual way to a Raspberry Pi: the base install and an ONNX bundle."""
+    there, here = run_on_both(device, DEMO / "bundle", tmp_path)
+    assert there["check"]["runtime"].startswith("onnxruntime ")
+    assert_same_outcome(there, here, tmp_path)
+
+
+def test_pte_bundle_on_arm(device: Device, pte_bundle: Path, tmp_path: Path) -> None:
+    """A .pte bundle on the runtime that needs no torch, against the official one on this machine."""
+    there, here = run_on_both(device, pte_bundle, tmp_path)
+    assert there["check"]["runtime"].startswith("executorch-numpy-runtime ")
+    assert_same_outcome(there, here, tmp_path)
+
+
+def run_on_both(device: Device, bundle: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The driver's outcomes on the device and on this machine; profiles lie in ``folder``, in "there" and "here"."""
+    there = device.run("python3", DRIVER, bundle, PICTURES, folder / "there")
+    here = subprocess.run(
+        [sys.executable, DRIVER, bundle, PICTURES, folder / "here"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    return json.loads(there), json.loads(here)
+
+
+def assert_same_outcome(there: dict[str, Any], here: dict[str, Any], folder: Path) -> None:
+    assert there["machine"] == "aarch64"
+    assert not there["torch"]
+    assert there["check"]["ok"]
+    for step in ("numpy", "graph"):
+        heads = [load_file(folder / side / step / "heads" / "0001.safetensors") for side in ("there", "here")]
+        for name in ("weight", "bias"):
+            np.testing.assert_allclose(heads[0][name], heads[1][name], rtol=0, atol=1e-4)
+        assert there["personalize"][step]["loss_after"] < there["personalize"][step]["loss_before"]
+
+    labels = [[one["label"] for one in outcome["predict"]["predictions"]] for outcome in (there, here)]
+    assert labels[0] == labels[1]
+    assert len(labels[0]) == len(list((PICTURES / "test").glob("*/*")))
+    for key in ("pictures", "shipped_accuracy", "personal_accuracy"):
+        assert there["evaluate"][key] == here["evaluate"][key]
+    for key in ("shipped_loss", "personal_loss"):
+        assert there["evaluate"][key] == pytest.approx(here["evaluate"][key], abs=1e-4)

@@ -1,0 +1,48 @@
+"""A federation of two unequal clients on made-up pictures, small enough to train by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from fbkit.train.algorithms import ALGORITHMS
+from fbkit.train.data import Dataset, Pictures
+from fbkit.train.federation import Federation
+from fbkit.train.models import build_model
+from fbkit.train.partition import Clients
+from fbkit.train.recipe import Recipe
+from fbkit.train.workers import Workers
+
+SIZES = (7, 19)
+
+
+def two_clients(algorithm: str, weighting: str = "examples", **training: object) -> Federation:
+    """Clients of 7 and 19 pictures of 8x8, both in every cohort, and a third one that is held out."""
+    recipe = Recipe.model_validate(
+        {
+            "seed": 3,
+            "data": {"crop_padding": 1, "flip": True},
+            "clients": {"count": 3, "held_out": 1},
+            "model": {"width": 4},
+            "training": {
+                "algorithm": algorithm,
+                "weighting": weighting,
+                "rounds": 2,
+                "cohort": 2,
+                "local_epochs": 2,
+                "batch_size": 5,
+                "momentum": 0.9,
+                "lr_milestones": [0.5],
+                **training,
+            },
+        }
+    )
+    generator = torch.Generator().manual_seed(0)
+    count = sum(SIZES) + 6
+    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    pictures = Pictures(images, labels)
+    dataset = Dataset(pictures, pictures, ("a", "b", "c"), (0.5,), (0.3,), "made up")
+    owned = tuple(torch.arange(count).split([*SIZES, 6]))
+    clients = Clients(train=owned, test=owned, training=(0, 1), held_out=(2,))
+    model = build_model("conv4", 4, dataset.shape, 3, recipe.seed)
+    return Federation(recipe, Workers(), dataset, clients, model, ALGORITHMS[algorithm])

@@ -1,0 +1,267 @@
+"""Whole runs through the public door, with real worker processes, real signals and real torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fbkit.errors import UserError
+from fbkit.train.metrics import read_metrics
+from fbkit.train.recipe import load_recipe
+from fbkit.train.run_folder import Run, open_run
+from fbkit.train.training import resume, train
+from fbkit.train.weights import save_weights
+from tests.conftest import FBKIT, SMALL, Outcome, run_fbkit
+
+WEIGHTS = ("body.safetensors", "head.safetensors")
+
+# Few pictures a client, so that twenty rounds take seconds.
+TWENTY_ROUNDS = (
+    "model.width=6",
+    "clients.count=1000",
+    "clients.held_out=10",
+    "training.rounds=20",
+    "training.cohort=7",
+    "training.weighting=examples",
+    "personalization=[]",
+    "evaluation.every=0",
+)
+
+
+def weights_of(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in WEIGHTS]
+
+
+def flags(settings: tuple[str, ...]) -> list[str]:
+    return [flag for setting in settings for flag in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(load_recipe(None, TWENTY_ROUNDS), tmp_path_factory.mktemp("runs") / "undisturbed", workers=1)
+
+
+def test_two_workers_and_one_give_the_same_bits_over_twenty_rounds(undisturbed: Run, tmp_path: Path) -> None:
+    two = train(load_recipe(None, TWENTY_ROUNDS), tmp_path / "two", workers=2)
+    assert weights_of(two.folder) == weights_of(undisturbed.folder)
+    assert two.evaluation == undisturbed.evaluation
+    losses = [[line["train_loss"] for line in read_metrics(run.folder)] for run in (two, undisturbed)]
+    assert losses[0] == losses[1]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(small_run: Run, tmp_path: Path) -> None:
+    again = train(small_run.recipe, tmp_path / "again", workers=1)
+    assert weights_of(again.folder) == weights_of(small_run.folder)
+    other = train(small_run.recipe.model_copy(update={"seed": 1}), tmp_path / "other", workers=1)
+    assert weights_of(other.folder) != weights_of(small_run.folder)
+
+
+def test_torchrun_works_and_gives_the_same_weights(undisturbed: Run, tmp_path: Path) -> None:
+    torchrun = Path(sys.executable).with_name("torchrun")
+    command = [torchrun, "--standalone", "--nproc-per-node", "2", FBKIT, "train", "--out", tmp_path / "run"]
+    result = subprocess.run(
+        [*map(str, command), *flags(TWENTY_ROUNDS)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert weights_of(tmp_path / "run") == weights_of(undisturbed.folder)
+    assert result.stdout.count("run folder:") == 1
+
+
+def test_a_run_folder_holds_what_its_format_says(small_run: Run) -> None:
+    folder = small_run.folder
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "body.safetensors",
+        "checkpoints",
+        "evaluation.json",
+        "head.safetensors",
+        "metrics.jsonl",
+        "recipe.toml",
+        "run.json",
+        "tensorboard",
+    ]
+    assert load_recipe(folder / "recipe.toml") == small_run.recipe
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [1, 2, 3]
+    assert [line["round"] for line in lines if "initial_accuracy" in line] == [2, 3]
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    values = [event.value for event in events.Scalars("train_loss")]
+    assert values == pytest.approx([line["train_loss"] for line in lines])
+    description = json.loads((folder / "run.json").read_text())
+    assert description["seed"] == 0
+    assert description["environment"]["torch"]
+    evaluation = small_run.evaluation
+    assert set(evaluation["initial"]) == {"batch", "static"}
+    assert len(evaluation["clients"]) == len(evaluation["initial"]["static"]["per_client"]) == 10
+    assert evaluation["personalized"][0]["part"] == "head"
+
+
+def test_fedbabus_head_in_the_run_is_the_one_drawn_from_the_seed(small_run: Run) -> None:
+    start = small_run.build_model()
+    head = load_file(small_run.folder / "head.safetensors")
+    assert torch.equal(head["weight"], start.head.weight)
+    assert torch.equal(head["bias"], start.head.bias)
+
+
+def wait_for_round(folder: Path, number: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if (folder / "metrics.jsonl").exists() and len(read_metrics(folder)) >= number:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no round {number} within two minutes")
+
+
+def start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
+    command = [str(FBKIT), "train", "--out", str(folder), *flags(TWENTY_ROUNDS), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_leaves_a_run_that_resume_continues_to_the_same_weights(
+    undisturbed: Run, tmp_path: Path, workers: str
+) -> None:
+    folder = tmp_path / "run"
+    process = start_training(folder, "--workers", workers)
+    wait_for_round(folder, 4)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].startswith("fbkit: stopped after round ")
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    stopped = len(read_metrics(folder))
+    assert 4 <= stopped < 20
+    assert not (folder / "evaluation.json").exists()
+    result = run_fbkit("train", "--out", folder, "--resume", "--workers", "1")
+    assert result.returncode == 0, result.stderr
+    assert weights_of(folder) == weights_of(undisturbed.folder)
+    assert [line["round"] for line in read_metrics(folder)] == list(range(1, 21))
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_weights(undisturbed: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start_training(folder, "--workers", "2", "--set", "training.checkpoint_every=3")
+    wait_for_round(folder, 7)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert len(list((folder / "checkpoints").iterdir())) >= 1
+    resume(folder, workers=2)
+    assert weights_of(folder) == weights_of(undisturbed.folder)
+    assert [line["round"] for line in read_metrics(folder)] == list(range(1, 21))
+
+
+def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start_training(folder, "--workers", "2", "--set", "training.rounds=100000")
+    wait_for_round(folder, 3)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(workers) == 1
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "a training worker ended early (exit code -9)" in errors
+    assert "Traceback" not in errors
+
+
+def test_an_unfinished_run_is_not_loaded_and_a_finished_one_is_not_trained_again(
+    small_run: Run, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(small_run.folder, copied)
+    before = weights_of(copied)
+    assert resume(copied).is_complete
+    assert weights_of(copied) == before
+    (copied / "evaluation.json").unlink()
+    with pytest.raises(UserError, match="not complete; finish it with: fbkit train"):
+        open_run(copied).load_model()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    settings = [
+        *SMALL,
+        "training.lr=10",
+        "training.weight_decay=100",
+        "training.checkpoint_every=1",
+        "training.rounds=50",
+    ]
+    with pytest.raises(UserError, match=r"training loss is (nan|inf) in round \d+; lower training\.lr"):
+        train(load_recipe(None, settings), tmp_path / "run", workers=1)
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
+
+
+def break_checkpoint(folder: Path) -> None:
+    (path,) = (folder / "checkpoints").iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def shrink_a_tensor(folder: Path) -> None:
+    (path,) = (folder / "checkpoints").iterdir()
+    tensors = load_file(path)
+    save_weights(path, {**tensors, "head.bias": torch.zeros(3)}, {"round": "3"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (break_checkpoint, "not a whole safetensors file"),
+        (shrink_a_tensor, "head.bias is torch.float32 [3], the recipe's model has torch.float32 [10]"),
+        (lambda folder: (folder / "run.json").write_text("{"), "run.json: not readable as JSON"),
+        (lambda folder: (folder / "run.json").write_text('{"schema": "fbkit.run", "version": 2}'), "format version 1"),
+        (lambda folder: (folder / "recipe.toml").write_text("rounds = 3"), "unknown key rounds"),
+        (lambda folder: (folder / "metrics.jsonl").write_text("{\n{}\n"), "line 1 is broken"),
+    ],
+)
+def test_a_damaged_run_is_refused_in_one_line(
+    damage: Callable[[Path], object],
+    said: str,
+    small_run: Run,
+    tmp_path: Path,
+    fbkit: Callable[..., Outcome],
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small_run.folder, folder)
+    (folder / "evaluation.json").unlink()
+    damage(folder)
+    outcome = fbkit("train", "--out", folder, "--resume", "--workers", 1)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_commands_refuse_bad_input_in_one_line(tmp_path: Path, fbkit: Callable[..., Outcome]) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").touch()
+    cases = [
+        (("train",), "Missing option '--out'"),
+        (("train", "--out", full), f"{full}: exists already"),
+        (("train", "--out", tmp_path / "new", "--workers", "0"), "--workers"),
+        (("train", tmp_path / "none.toml", "--out", tmp_path / "new"), "none.toml: no recipe can be read"),
+        (("train", "--out", tmp_path / "new", "--set", "training.rounds=0"), "training.rounds: "),
+        (("train", "--out", tmp_path / "new", "--set", "clients.count=7"), "clients.held_out = 10 leaves none"),
+        (("train", "--out", tmp_path / "new", "--resume"), "new: no such run folder"),
+        (("train", "--out", tmp_path / "new", "--resume", "--set", "seed=1"), "--resume goes on with the run's own"),
+        (("train", "--out", tmp_path / "new", "--set", "clients.shards_per_client=3", "--workers", "1",
+          "--set", "clients.count=33"), "cannot be dealt evenly"),
+    ]  # fmt: skip
+    for arguments, said in cases:
+        outcome = fbkit(*arguments)
+        assert outcome.code == 2, arguments
+        assert said in outcome.err, arguments
+        assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+        assert not (tmp_path / "new").exists()
