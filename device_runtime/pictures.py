@@ -29,6 +29,7 @@ def load_picture(data: bytes, channels: int, height: int, width: int, name: str 
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd tags in files that decode all the same
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 upright = ImageOps.exif_transpose(_with_eight_bits(image))

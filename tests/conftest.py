@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from fbkit.benchmarks.clients import write_clients
 from fbkit.cli import main
@@ -30,12 +31,20 @@ SMALL = (
 )
 FBKIT = Path(sys.executable).with_name("fbkit")
 
+# A sample that fails once fails always; a session that runs everything looks in new places each time.
+settings.register_profile("sample", derandomize=True)
+settings.register_profile("full", print_blob=True)
+
 # As in a worker: the same kernels in every test, whatever ran before.
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the long tests in full instead of a sample of them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("full" if config.getoption("--all") else "sample")
 
 
 @pytest.fixture(scope="session")

@@ -31,12 +31,13 @@ class LocalSGD:
         optimizer = torch.optim.SGD(
             part.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, foreach=True
         )
-        total, seen = torch.zeros((), dtype=torch.float64), 0
+        total = torch.zeros((), dtype=torch.float64, device=next(part.parameters()).device)
+        seen = 0
         for images, labels in batches:
             loss = cross_entropy(model(images), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            total += loss.detach().double().cpu() * len(labels)
+            total += loss.detach() * len(labels)
             seen += len(labels)
         return float(total) / max(seen, 1)

@@ -59,7 +59,7 @@ def main() -> None:
         os.environ["FBKIT_DEBUG"] = "1"
     try:
         code = app(arguments, prog_name="fbkit", standalone_mode=False)
-    except (UserError, typer.TyperException, Interrupted, KeyboardInterrupt) as error:
+    except (UserError, typer.TyperException, Interrupted, KeyboardInterrupt, OSError) as error:
         if os.environ.get("FBKIT_DEBUG"):
             raise
         code = _explain(error)
@@ -71,6 +71,8 @@ def _explain(error: BaseException) -> int:
         message, code = "interrupted", 130
     elif isinstance(error, Interrupted):
         message, code = str(error), 130
+    elif isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written
+        message, code = f"{error.filename or 'a file'}: {error.strerror}", 2
     elif isinstance(error, typer.TyperException):
         message, code = " ".join(error.format_message().split()), 2
     else:

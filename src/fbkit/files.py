@@ -106,9 +106,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         sync_folder(partial)
-        if folder.exists():
-            folder.rmdir()  # empty, or refused above
-        partial.rename(folder)
+        try:
+            partial.rename(folder)  # over an empty folder too, but over nothing else
+        except OSError as error:
+            raise UserError(f"{folder}: was made by somebody else meanwhile; choose another folder") from error
         sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

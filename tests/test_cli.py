@@ -1,0 +1,36 @@
+"""The command line as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import FBKIT, Outcome, run_fbkit
+
+
+def test_version_and_help(fbkit: Callable[..., Outcome]) -> None:
+    assert fbkit("--version").out.startswith("fbkit 0.")
+    shown = fbkit("--help").out
+    for command in ("train", "export", "inspect", "check", "personalize", "predict", "evaluate", "bench", "demo"):
+        assert command in shown
+
+
+def test_a_folder_that_cannot_be_written_ends_in_one_line(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for arguments in (
+        ("train", "--out", tmp_path / "file" / "run", "--workers", 1),
+        ("personalize", onnx_bundle, client / "train", "--profile", tmp_path / "file" / "profile"),
+        ("bench", "convergence", onnx_bundle, "--clients", client.parent, "--out", tmp_path / "file" / "out"),
+    ):
+        result = run_fbkit(*arguments)
+        assert result.returncode == 2
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert str(tmp_path / "file") in result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(onnx_bundle: Path) -> None:
+    command = f"{FBKIT} inspect {onnx_bundle} | head -n 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout
+    assert "Traceback" not in result.stderr
