@@ -24,6 +24,7 @@ from fbkit.files import read_json, whole_folder, write_atomic, write_json
 
 SCHEMA = "fbkit.convergence"
 VERSION = 1
+MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ def run_convergence(
     Args:
         bundles: bundle folders; the folders' names tell them apart.
         clients: folder ``CLIENT/{train,test}/CLASS/PICTURE``.
-        out: folder to make: curves.csv, convergence.json, convergence.svg, convergence.png and the clients' profiles.
+        out: folder to make: curves.csv (each client), averages.csv, convergence.json (both), convergence.svg and .png,
+            and the clients' profiles.
         schedule: of SGD; None for the default.
         reporter: where progress goes; None for nowhere.
 
     Returns:
-        What convergence.json holds: machine, schedule and, for each bundle, means and spread across clients by epoch.
+        What convergence.json holds: machine, schedule and, for each bundle, its values by epoch: means over clients,
+        spread across them, and each client's own.
 
     Raises:
         UserError: a bundle, a client's folder or ``out`` cannot be used.
@@ -85,13 +88,14 @@ def run_convergence(
     with whole_folder(out) as folder:
         curves = []
         opened = {name: Bundle.open(path) for name, path in zip(names, bundles, strict=True)}
-        for name, bundle in opened.items():
-            with reporter.stage(f"personalizing with {name}", len(folders)) as advance:
-                for client in folders:
+        with reporter.stage("personalizing", len(folders) * len(opened)) as advance:
+            # Client by client, so that whatever else the machine does falls on every bundle alike.
+            for client in folders:
+                for name, bundle in opened.items():
                     profile = folder / "profiles" / name / client.name
                     curves.append(measure(name, bundle, client, profile, schedule))
-                    advance(f"{curves[-1].points[-1].test_accuracy:.1f}%")
-        result = {
+                    advance(f"{name}: {curves[-1].points[-1].test_accuracy:.1f}%")
+        result: dict[str, Any] = {
             "schema": SCHEMA,
             "version": VERSION,
             "machine": describe_machine(),
@@ -103,7 +107,8 @@ def run_convergence(
             },
         }
         write_json(folder / "convergence.json", result)
-        write_atomic(folder / "curves.csv", _to_csv(curves).encode())
+        write_atomic(folder / "curves.csv", _curves_to_csv(curves).encode())
+        write_atomic(folder / "averages.csv", _averages_to_csv(result["bundles"]).encode())
         figure = plot_convergence(result)
         for suffix in ("svg", "png"):
             figure.savefig(folder / f"convergence.{suffix}")
@@ -137,11 +142,8 @@ def measure(name: str, bundle: Bundle, client: ClientFolder, profile: Path, sche
 
 
 def summarize(curves: Sequence[Curve], bundle: Bundle) -> dict[str, Any]:
-    """Means over clients by epoch, and each client's first and last accuracy."""
-    table = {
-        key: np.array([[getattr(point, key) for point in curve.points] for curve in curves])
-        for key in ("seconds", "train_loss", "test_loss", "test_accuracy")
-    }
+    """Means (of seconds: medians) over clients by epoch, and each client's own values."""
+    table = {key: np.array([[getattr(point, key) for point in curve.points] for curve in curves]) for key in MEASURED}
     accuracy = table["test_accuracy"]
     return {
         "identity": bundle.manifest.identity,
@@ -158,8 +160,7 @@ def summarize(curves: Sequence[Curve], bundle: Bundle) -> dict[str, Any]:
         "test_accuracy_std": accuracy.std(0).tolist(),
         "test_accuracy_worst": accuracy.min(0).tolist(),
         "clients": {
-            curve.client: {"initial": row[0], "personalized": row[-1]}
-            for curve, row in zip(curves, accuracy.tolist(), strict=True)
+            curve.client: {key: table[key][place].tolist() for key in MEASURED} for place, curve in enumerate(curves)
         },
     }
 
@@ -176,12 +177,28 @@ def read_convergence(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _to_csv(curves: Sequence[Curve]) -> str:
+def _curves_to_csv(curves: Sequence[Curve]) -> str:
+    rows = [
+        [curve.bundle, curve.client, curve.pictures, *(f"{value:.6g}" for value in asdict(point).values())]
+        for curve in curves
+        for point in curve.points
+    ]
+    return _csv(["bundle", "client", "pictures", *Point.__dataclass_fields__], rows)
+
+
+def _averages_to_csv(bundles: dict[str, Any]) -> str:
+    columns = ["epochs", *MEASURED, "test_accuracy_std", "test_accuracy_worst"]
+    rows = [
+        [name, *(f"{value:.6g}" for value in values)]
+        for name, bundle in bundles.items()
+        for values in zip(*(bundle[column] for column in columns), strict=True)
+    ]
+    return _csv(["bundle", "epoch", *columns[1:]], rows)
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["bundle", "client", "pictures", *Point.__dataclass_fields__])
-    for curve in curves:
-        for point in curve.points:
-            values = asdict(point).values()
-            writer.writerow([curve.bundle, curve.client, curve.pictures, *(f"{value:.6g}" for value in values)])
+    writer.writerow(header)
+    writer.writerows(rows)
     return text.getvalue()

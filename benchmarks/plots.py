@@ -21,22 +21,20 @@ _INK = "#4d4d4e"
 
 
 def plot_convergence(result: dict[str, Any]) -> Figure:
-    """Test accuracy against epochs and against seconds, and test loss against epochs, one line a bundle."""
+    """Test accuracy against epochs and against time, and test loss against epochs: a bundle's mean over its clients.
+
+    Beside the means over epochs, thin lines are single clients.
+    """
     with _style():
         figure = Figure(figsize=(11, 3.6), layout="constrained")
         epochs, seconds, losses = figure.subplots(1, 3)
         for place, (name, bundle) in enumerate(result["bundles"].items()):
             line = {"marker": MARKERS[place % 6], "markersize": 3.5, **_line(place, name)}
-            accuracy, spread = bundle["test_accuracy"], bundle["test_accuracy_std"]
+            accuracy = bundle["test_accuracy"]
             epochs.plot(bundle["epochs"], accuracy, **line)
-            epochs.fill_between(
-                bundle["epochs"],
-                [mean - std for mean, std in zip(accuracy, spread, strict=True)],
-                [min(100, mean + std) for mean, std in zip(accuracy, spread, strict=True)],
-                color=line["color"],
-                alpha=0.12,
-                linewidth=0,
-            )
+            for client in bundle["clients"].values():
+                faint = {"color": line["color"], "linewidth": 0.7, "alpha": min(0.3, 6 / len(bundle["clients"]))}
+                epochs.plot(bundle["epochs"], client["test_accuracy"], **faint)
             # Nothing is learned until the features are there, so the line stays level up to that moment.
             times = [0, bundle["seconds_features"], *bundle["seconds"][1:]]
             seconds.plot([1000 * value for value in times], [accuracy[0], *accuracy], **line)

@@ -70,7 +70,7 @@ def run_rows(name: str, run: Run) -> dict[str, Any]:
     evaluation = run.evaluation
     return {
         "name": name,
-        "calibration": evaluation["calibration"]["kept"],
-        "initial": {statistics: figures["mean"] for statistics, figures in evaluation["initial"].items()},
-        "personalized": evaluation["personalized"],
+        "calibration": evaluation.calibration.kept,
+        "initial": {"batch": evaluation.initial.batch.mean, "static": evaluation.initial.static.mean},
+        "personalized": evaluation.personalized,
     }

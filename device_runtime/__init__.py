@@ -5,6 +5,9 @@
 >>> personalizer = Personalizer(bundle, "profile")
 >>> personalizer.fit("my-pictures")
 >>> personalizer.predict(["photo.jpg"])
+
+The functions behind the commands: ``read_manifest`` (inspect), ``check_bundle`` (check), ``Personalizer.fit``
+(personalize), ``Personalizer.predict`` and ``Personalizer.evaluate``.
 """
 
 from __future__ import annotations
@@ -14,13 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fbkit.device_runtime.bundle import Bundle
+    from fbkit.device_runtime.checking import check_bundle
     from fbkit.device_runtime.head import Head
+    from fbkit.device_runtime.manifest import read_manifest
     from fbkit.device_runtime.personalizer import Personalizer
     from fbkit.device_runtime.solvers.sgd import Schedule
 
-_HOMES = {"Bundle": "bundle", "Head": "head", "Personalizer": "personalizer", "Schedule": "solvers.sgd"}
+_HOMES = {
+    "Bundle": "bundle",
+    "Head": "head",
+    "Personalizer": "personalizer",
+    "Schedule": "solvers.sgd",
+    "check_bundle": "checking",
+    "read_manifest": "manifest",
+}
 
-__all__ = ["Bundle", "Head", "Personalizer", "Schedule"]
+__all__ = ["Bundle", "Head", "Personalizer", "Schedule", "check_bundle", "read_manifest"]
 
 
 def __getattr__(name: str) -> Any:

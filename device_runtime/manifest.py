@@ -25,6 +25,8 @@ _MAX_SIDE = 4096
 _MAX_CLASSES = 100_000
 _MAX_FEATURES = 1_000_000
 _MAX_FILE_BYTES = 2 * 1024**3
+_LARGEST = 1e30
+_MAX_TOLERANCE = 0.01  # above it the self-test would prove nothing
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -52,7 +54,8 @@ class Manifest:
     Attributes:
         body_batches: the batch sizes that the body was exported for; empty where any batch will do (ONNX).
         step_batch: rows that the head's step graph takes at once.
-        feature_tolerance: largest error allowed in the self-test, relative to the probe's largest feature (or logit).
+        feature_tolerance: largest error of inputs, features and logits that the self-test allows, relative to the
+            largest value of the kind in the probe.
         provenance: where the bundle comes from; for people, not interpreted.
         verification: what export measured; for people, not interpreted.
     """
@@ -75,7 +78,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """Hex digest of everything that decides a prediction: profiles made with another identity do not fit."""
+        """Hex digest of all but provenance and verification: a profile belongs to the identity it was made with."""
         deciding = asdict(self)
         del deciding["provenance"], deciding["verification"]
         return sha256_bytes(json.dumps(deciding, sort_keys=True).encode())
@@ -119,7 +122,9 @@ def read_manifest(folder: Path) -> Manifest:
             "version", f"is {version}, this fbkit reads version {VERSION}; upgrade fbkit to open this bundle"
         )
     size = top.section("input")
-    channels = size.integer("channels", 1, 4)
+    channels = size.integer("channels", 1, 3)
+    if channels == 2:
+        raise size.error("channels", "must be 1 (grey) or 3 (RGB)")
     body, step, probe = top.section("body"), top.section("head_step"), top.section("probe")
     manifest = Manifest(
         target=top.choice("target", TARGETS),
@@ -144,8 +149,14 @@ def read_manifest(folder: Path) -> Manifest:
         provenance=top.section("provenance").values,
         verification=top.section("verification").values,
     )
-    if manifest.body_batches and manifest.body_batches[0] != 1:
+    if manifest.feature_tolerance > _MAX_TOLERANCE:
+        raise probe.error("tolerance", f"must be at most {_MAX_TOLERANCE:g}")
+    if manifest.target == "onnx" and manifest.body_batches:
+        raise body.error("batch_sizes", "must be empty for onnx, whose body takes any batch")
+    if manifest.target == "executorch" and (not manifest.body_batches or manifest.body_batches[0] != 1):
         raise body.error("batch_sizes", "must hold 1")
+    if len(set(manifest.body_batches)) < len(manifest.body_batches):
+        raise body.error("batch_sizes", "holds a number twice")
     for name in (manifest.body, manifest.head, manifest.head_step, manifest.probe):
         if name not in manifest.files:
             raise top.error("files", f"lacks {name}")
@@ -157,7 +168,14 @@ def _classes(top: _Fields) -> tuple[str, ...]:
     if not isinstance(classes, list) or not 2 <= len(classes) <= _MAX_CLASSES:
         raise top.error("classes", f"must be a list of 2 to {_MAX_CLASSES} names")
     for name in classes:
-        if not isinstance(name, str) or not name or len(name) > 200 or "/" in name or not name.isprintable():
+        if (
+            not isinstance(name, str)
+            or not name
+            or len(name) > 200
+            or "/" in name
+            or name[0] == "."
+            or not name.isprintable()
+        ):
             raise top.error("classes", f"holds {str(name)[:50]!r}, which cannot name a folder")
     if len(set(classes)) != len(classes):
         raise top.error("classes", "holds a name twice")
@@ -233,6 +251,11 @@ class _Fields:
         return tuple(self._number(key, value, above) for value in values)
 
     def _number(self, key: str, value: Any, above: float) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= _LARGEST
+            or value <= above
+        ):
             raise self.error(key, "must be a finite number" + (f" above {above:g}" if above > -math.inf else ""))
         return float(value)

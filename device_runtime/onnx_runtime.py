@@ -19,11 +19,18 @@ onnxruntime.disable_telemetry_events()
 
 _LARGEST_BATCH = 32
 
+# The key under which an ONNX tensor names the file that holds its values. onnxruntime would open that file, wherever.
+_EXTERNAL_DATA = b"location"
+
 
 class OnnxGraph:
     """One ONNX model, run on the CPU."""
 
     def __init__(self, data: bytes, name: str, threads: int | None) -> None:
+        if _EXTERNAL_DATA in data:
+            raise UserError(
+                f"{name}: refers to data in other files, which nothing vouches for; a bundle's graph is whole"
+            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong comes back as an exception and is said once
         if threads:

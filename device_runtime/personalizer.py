@@ -13,7 +13,7 @@ import numpy as np
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.class_folder import LabelledPicture, read_class_folder
 from fbkit.device_runtime.head import Head
-from fbkit.device_runtime.profile import create_profile, find_profile
+from fbkit.device_runtime.profile import changing_profile, find_profile
 from fbkit.device_runtime.solvers.sgd import EpochListener, Schedule, Step, fit_sgd, numpy_step
 from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
@@ -115,8 +115,7 @@ class Personalizer:
         labels = labels_of(pictures)
         head = fit_sgd(bundle.head, features, labels, schedule, step, listener)
         clock.lap("solver")
-        profile = profile or create_profile(self._folder, bundle.manifest)
-        with profile.locked():
+        with changing_profile(self._folder, bundle.manifest) as profile:
             if computed:
                 profile.cache_features(profile.cached_features() | computed)
             name = profile.take_into_use(head, {"pictures": len(pictures), **asdict(schedule)})

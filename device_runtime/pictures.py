@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fbkit.device_runtime.tensors import Bytes
 from fbkit.errors import UserError
 
+_LONGEST_STRIP = 64  # far above any camera's panorama, so that no picture that matters is cut twice
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
@@ -44,6 +45,7 @@ def load_picture(data: bytes, channels: int, height: int, width: int, name: str 
 
 def fit_picture(image: Image.Image, height: int, width: int) -> Bytes:
     """Resize to just cover ``height`` x ``width``, then cut the centre out: uint8 [height, width, channels]."""
+    image = _without_far_ends(image)
     if height * image.width >= width * image.height:  # the height decides; the width is cut
         size = (max(width, int(height * image.width / image.height)), height)
     else:
@@ -53,6 +55,16 @@ def fit_picture(image: Image.Image, height: int, width: int) -> Bytes:
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.uint8)
     return pixels.reshape(height, width, -1)
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """Cut the ends off a strip much longer than wide: they would be resized at great cost and then cut off."""
+    width = min(image.width, _LONGEST_STRIP * image.height)
+    height = min(image.height, _LONGEST_STRIP * image.width)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _with_eight_bits(image: Image.Image) -> Image.Image:

@@ -64,19 +64,23 @@ def probe_from_bytes(data: bytes, manifest: Manifest, origin: str) -> Probe:
 
 
 def run_self_test(manifest: Manifest, body: Body, head: Head, probe: Probe) -> SelfTest:
-    """Compare normalisation, features (in a batch and alone) and logits with the probe's.
+    """Compare normalisation, features (alone and in every batch the body was made for) and logits with the probe's.
 
     Raises:
         UserError: a difference is larger than the manifest's tolerance, or than 1e-5 between alone and batch.
     """
     inputs = normalise(probe.pictures, manifest.input)
-    features = body.features(inputs)
-    alone = np.concatenate([body.features(inputs[place : place + 1]) for place in range(len(inputs))])
+    count = len(inputs)
+    alone = np.concatenate([body.features(inputs[place : place + 1]) for place in range(count)])
+    batches = []
+    for size in manifest.body_batches or (count,):
+        places = np.arange(max(size, count)) % count  # repeated, so that the method for this size is full once
+        batches.append((body.features(inputs[places]), places))
     result = SelfTest(
         input_error=relative_error(inputs, probe.inputs),
-        feature_error=relative_error(features, probe.features),
-        logit_error=relative_error(head.logits(features), probe.logits),
-        batch_error=relative_error(alone, features),
+        feature_error=max(relative_error(features, probe.features[places]) for features, places in batches),
+        logit_error=max(relative_error(head.logits(features), probe.logits[places]) for features, places in batches),
+        batch_error=max(relative_error(alone[places], features) for features, places in batches),
     )
     limits = {
         "input_error": manifest.feature_tolerance,

@@ -105,8 +105,8 @@ class PteBody:
         start = 0
         while start < len(images):
             rest = len(images) - start
-            # A batch that is at least half full costs less, padded, than its pictures one by one.
-            size = max(batch for batch in self._batch_sizes if batch == 1 or batch <= 2 * rest)
+            # A batch that is more than half full costs less, padded, than its pictures one by one.
+            size = max(batch for batch in self._batch_sizes if batch == 1 or batch < 2 * rest)
             parts.append(self._run(images[start : start + size], size))
             start += size
         return np.concatenate(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,20 @@ Labels = npt.NDArray[np.int64]
 
 def pack_tensors(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str] | None = None) -> bytes:
     return save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+
+
+def read_metadata(data: bytes, origin: str) -> dict[str, str]:
+    """The text metadata of a safetensors file.
+
+    Raises:
+        UserError: it has no readable header.
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        return {str(key): str(value) for key, value in header.get("__metadata__", {}).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{origin}: not a whole safetensors file ({error})") from error
 
 
 def unpack_tensors(data: bytes, shapes: Mapping[str, tuple[str, tuple[int, ...]]], origin: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.manifest import FILE_NAME, FileEntry, InputSpec, Manifest
 from fbkit.device_runtime.tensors import Bytes, Labels, pack_tensors
-from fbkit.errors import UserError
 from fbkit.export.folding import fold_body
 from fbkit.export.probe import probe_inputs
 from fbkit.export.quiet import quiet_exporters
@@ -72,7 +71,7 @@ def export_run(run_folder: Path, target: str, out: Path) -> Bundle:
         step_batch=STEP_BATCH,
         feature_tolerance=TOLERANCE,
         files={name: FileEntry(len(data), sha256_bytes(data)) for name, data in contents.items()},
-        provenance=_provenance(run),
+        provenance=_provenance(run, target),
         verification={},
         **names,
     )
@@ -87,13 +86,8 @@ def export_run(run_folder: Path, target: str, out: Path) -> Bundle:
 
 
 def _input_spec(run: Run) -> InputSpec:
-    size = run.description["input"]
-    try:
-        mean, std = (tuple(float(value) for value in size[key]) for key in ("mean", "std"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run.folder / 'run.json'}: input lacks mean and std ({error})") from error
-    channels, height, width = run.shape
-    return InputSpec(channels, height, width, mean, std)
+    size = run.description.input
+    return InputSpec(size.channels, size.height, size.width, tuple(size.mean), tuple(size.std))
 
 
 def _probe(model: SplitModel, spec: InputSpec) -> bytes:
@@ -106,25 +100,16 @@ def _probe(model: SplitModel, spec: InputSpec) -> bytes:
     )
 
 
-def _provenance(run: Run) -> dict[str, Any]:
-    packages = ("torch", "onnx", "executorch")
-    installed = {name for name in packages if _version(name)}
+def _provenance(run: Run, target: str) -> dict[str, Any]:
     return {
         "fbkit": fbkit.__version__,
-        "exported_with": {name: _version(name) for name in sorted(installed)},
+        "exported_with": {name: importlib.metadata.version(name) for name in ("torch", target)},
         "recipe": run.recipe.model_dump(mode="json"),
         "seed": run.recipe.seed,
-        "data_fingerprint": run.description["data_fingerprint"],
+        "data_fingerprint": run.description.data_fingerprint,
         "body_sha256": sha256_file(run.folder / "body.safetensors"),
-        "initial_accuracy": run.evaluation["initial"]["static"]["mean"],
+        "initial_accuracy": run.evaluation.initial.static.mean,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _real_pictures(run: Run) -> tuple[Bytes, Labels]:

@@ -47,8 +47,8 @@ def main() -> None:
 
 def _middle_client(run: Run) -> int:
     evaluation = run.evaluation
-    by_accuracy = sorted(zip(evaluation["initial"]["static"]["per_client"], evaluation["clients"], strict=True))
-    return int(by_accuracy[len(by_accuracy) // 2][1])
+    by_accuracy = sorted(zip(evaluation.initial.static.per_client, evaluation.clients, strict=True))
+    return by_accuracy[len(by_accuracy) // 2][1]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Federated training of a body: recipe in, run folder out.
 
-The functions behind ``fbkit train``: ``load_recipe``, ``train``, ``open_run``. They are imported when first used,
-so that the command line starts without torch.
+The functions behind ``fbkit train``: ``load_recipe``, ``train`` and ``resume``; ``open_run`` reads what they wrote.
+They are imported when first used, so that the command line starts without torch.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fbkit.train.recipe import Recipe, load_recipe
     from fbkit.train.run_folder import Run, open_run
-    from fbkit.train.training import train
+    from fbkit.train.training import resume, train
 
 _HOMES = {
     "Recipe": "recipe",
     "load_recipe": "recipe",
     "Run": "run_folder",
     "open_run": "run_folder",
+    "resume": "training",
     "train": "training",
 }
 
-__all__ = ["Recipe", "Run", "load_recipe", "open_run", "train"]
+__all__ = ["Recipe", "Run", "load_recipe", "open_run", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,12 +45,12 @@ def train(
         return
     evaluation = run.evaluation
     stdout.print(f"run folder: {run.folder}", soft_wrap=True)
-    for statistics, figures in evaluation["initial"].items():
-        stdout.print(f"accuracy before personalization, {statistics} statistics: {figures['mean']:.1f}%")
-    for figures in evaluation["personalized"]:
+    for statistics, figures in (("batch", evaluation.initial.batch), ("static", evaluation.initial.static)):
+        stdout.print(f"accuracy before personalization, {statistics} statistics: {figures.mean:.1f}%")
+    for after in evaluation.personalized:
         stdout.print(
-            f"after {figures['part']} fine-tuning, {figures['epochs']} epochs at {figures['lr']}, "
-            f"{figures['statistics']} statistics: {figures['mean']:.1f}% +- {figures['std']:.1f} across "
-            f"{len(evaluation['clients'])} clients"
+            f"after {after.part} fine-tuning, {after.epochs} epochs at {after.lr}, {after.statistics} statistics: "
+            f"{after.mean:.1f}% +- {after.std:.1f} across {len(evaluation.clients)} clients",
+            soft_wrap=True,
         )
     stdout.print(f"next: fbkit export {run.folder} --target onnx --out BUNDLE", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class MetricsLog:
         """Record flat ``values`` of a round."""
         with self._path.open("a") as file:
             file.write(json.dumps({"round": round_number, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint may follow, and it outlives a power cut
         for name, value in values.items():
             self._events.add_scalar(name, value, round_number)
 
@@ -44,7 +47,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     result = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -17,10 +17,8 @@ import platform
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 import fbkit
 from fbkit.errors import UserError
@@ -28,6 +26,7 @@ from fbkit.files import read_json, sync_folder, whole_folder, write_atomic, writ
 from fbkit.train.data import Dataset
 from fbkit.train.models import SplitModel, build_model, norm_layers, set_static_statistics
 from fbkit.train.recipe import Recipe, parse_recipe, recipe_to_toml
+from fbkit.train.records import Description, Evaluation, InputRecord, check_record, read_record
 from fbkit.train.weights import load_into, read_weights, save_weights
 
 SCHEMA = "fbkit.run"
@@ -40,25 +39,30 @@ class Run:
 
     folder: Path
     recipe: Recipe
-    description: dict[str, Any]
+    description: Description
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(self.description["classes"])
+        return tuple(self.description.classes)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        size = self.description["input"]
-        return size["channels"], size["height"], size["width"]
+        size = self.description.input
+        return size.channels, size.height, size.width
 
     @property
     def is_complete(self) -> bool:
         return (self.folder / "evaluation.json").exists()
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        return read_json(self.folder / "evaluation.json")
+    def evaluation(self) -> Evaluation:
+        """What training measured.
+
+        Raises:
+            UserError: the run is not complete, or the file is damaged.
+        """
+        return read_record(Evaluation, self.folder / "evaluation.json")
 
     def build_model(self) -> SplitModel:
         """The recipe's model at its random start."""
@@ -97,25 +101,19 @@ def create_run(folder: Path, recipe: Recipe, dataset: Dataset, workers: int, dev
         UserError: the folder exists and is not empty, or cannot be made.
     """
     channels, height, width = dataset.shape
-    description = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "classes": list(dataset.classes),
-        "input": {
-            "channels": channels,
-            "height": height,
-            "width": width,
-            "mean": list(dataset.mean),
-            "std": list(dataset.std),
-        },
-        "seed": recipe.seed,
-        "data_fingerprint": dataset.fingerprint,
-        "environment": environment(workers, device),
-    }
+    description = Description(
+        classes=list(dataset.classes),
+        input=InputRecord(
+            channels=channels, height=height, width=width, mean=list(dataset.mean), std=list(dataset.std)
+        ),
+        seed=recipe.seed,
+        data_fingerprint=dataset.fingerprint,
+        environment=environment(workers, device),
+    )
     with whole_folder(folder) as partial:
         (partial / "checkpoints").mkdir()
         write_atomic(partial / "recipe.toml", recipe_to_toml(recipe).encode())
-        write_json(partial / "run.json", description)
+        write_json(partial / "run.json", description.model_dump(by_alias=True))
     return Run(folder, recipe, description)
 
 
@@ -127,26 +125,23 @@ def open_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
-    description = read_json(folder / "run.json")
     path = folder / "run.json"
-    if description.get("schema") != SCHEMA or description.get("version") != VERSION:
-        raise UserError(f"{path}: not a run of format version {VERSION}, which this fbkit reads")
-    size = description.get("input")
-    sides = ("channels", "height", "width")
-    if not isinstance(size, dict) or not all(isinstance(size.get(s), int) and 0 < size[s] <= 4096 for s in sides):
-        raise UserError(f"{path}: input must give channels, height and width")
-    classes = description.get("classes")
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise UserError(f"{path}: classes must be a list of names")
+    values = read_json(path)
+    version = values.get("version")
+    if values.get("schema") == SCHEMA and (type(version) is not int or version != VERSION):
+        raise UserError(f"{path}: format version {version}, this fbkit reads {VERSION}; upgrade fbkit")
+    description = check_record(Description, values, path)
     recipe_path = folder / "recipe.toml"
     try:
-        values = tomllib.loads(recipe_path.read_text())
+        recipe = parse_recipe(tomllib.loads(recipe_path.read_text()), str(recipe_path))
     except (OSError, ValueError) as error:
         raise UserError(f"{recipe_path}: cannot be read ({error})") from error
-    return Run(folder, parse_recipe(values, str(recipe_path)), description)
+    if recipe.seed != description.seed:
+        raise UserError(f"{path}: seed is {description.seed}, but recipe.toml says {recipe.seed}")
+    return Run(folder, recipe, description)
 
 
-def environment(workers: int, device: torch.device) -> dict[str, Any]:
+def environment(workers: int, device: torch.device) -> dict[str, str | int]:
     """What the run was computed with."""
     packages = ("torch", "numpy")
     return {
@@ -162,7 +157,7 @@ def environment(workers: int, device: torch.device) -> dict[str, Any]:
 def save_checkpoint(folder: Path, model: SplitModel, round_number: int) -> None:
     """Keep the model after a round; the checkpoint before it is removed once this one is durable."""
     checkpoints = folder / "checkpoints"
-    path = checkpoints / f"round-{round_number:05d}.safetensors"
+    path = checkpoints / _checkpoint_name(round_number)
     save_weights(path, model.state_dict(), {"round": str(round_number)})
     for older in checkpoints.glob("round-*.safetensors"):
         if older != path:
@@ -172,12 +167,18 @@ def save_checkpoint(folder: Path, model: SplitModel, round_number: int) -> None:
 
 def load_checkpoint(folder: Path, model: SplitModel) -> int:
     """Load the newest checkpoint into ``model``; return its round, 0 where there is none."""
-    paths = sorted((folder / "checkpoints").glob("round-*.safetensors"))
+    paths = sorted((folder / "checkpoints").glob("round-*.safetensors"), key=lambda path: (len(path.name), path.name))
     if not paths:
         return 0
-    tensors: dict[str, Tensor]
     tensors, metadata = read_weights(paths[-1])
+    number = metadata.get("round", "")
+    if paths[-1].name != _checkpoint_name(int(number) if number.isascii() and number.isdecimal() else -1):
+        raise UserError(
+            f"{paths[-1]}: does not carry the round that its name says; remove it to start from the beginning"
+        )
     load_into(model, tensors, paths[-1])
-    if not metadata.get("round", "").isdigit():
-        raise UserError(f"{paths[-1]}: carries no round number; remove it to go on from the one before")
-    return int(metadata["round"])
+    return int(number)
+
+
+def _checkpoint_name(round_number: int) -> str:
+    return f"round-{round_number:05d}.safetensors"

@@ -21,6 +21,13 @@ from fbkit.train.evaluation import ClientAccuracies, evaluate_initial, evaluate_
 from fbkit.train.federation import Federation, make_federation, run_round
 from fbkit.train.metrics import MetricsLog
 from fbkit.train.recipe import Recipe
+from fbkit.train.records import (
+    Accuracies,
+    CalibrationRecord,
+    Evaluation,
+    InitialAccuracies,
+    PersonalizedAccuracies,
+)
 from fbkit.train.run_folder import Run, create_run, load_checkpoint, open_run, save_checkpoint
 from fbkit.train.workers import Workers, run_on_workers, under_torchrun
 
@@ -66,7 +73,7 @@ def _train_on_worker(
         create_run(out, recipe, federation.dataset, workers.count, workers.device)
     _wait_for_all(workers)
     run = open_run(out)
-    if resumed and run.description["data_fingerprint"] != federation.dataset.fingerprint:
+    if resumed and run.description.data_fingerprint != federation.dataset.fingerprint:
         raise UserError(f"{out}: was trained on other pictures than {recipe.data.source} holds now")
 
     done = load_checkpoint(out, federation.model)
@@ -133,30 +140,28 @@ def _finish(federation: Federation, run: Run, reporter: Reporter) -> None:
         calibration = calibrate(federation)
         advance("")
     with reporter.stage(f"evaluating {recipe.training.algorithm}", 2 + len(recipe.personalization)) as advance:
-        initial = {}
-        for statistics in ("batch", "static"):
-            initial[statistics] = _record(evaluate_initial(federation, clients, statistics))
-            advance("")
+        batch = evaluate_initial(federation, clients, "batch")
+        advance("")
+        static = evaluate_initial(federation, clients, "static")
+        advance("")
         personalized = []
-        for personalization in recipe.personalization:
-            accuracies = evaluate_personalized(federation, clients, personalization)
-            personalized.append({**personalization.model_dump(), **_record(accuracies)})
+        for how in recipe.personalization:
+            accuracies = evaluate_personalized(federation, clients, how)
+            personalized.append(PersonalizedAccuracies(**how.model_dump(), **_figures(accuracies)))
             advance("")
     if federation.workers.is_first:
         run.save_model(federation.model)
-        write_json(
-            run.folder / "evaluation.json",
-            {
-                "clients": list(clients),
-                "calibration": asdict(calibration),
-                "initial": initial,
-                "personalized": personalized,
-            },
+        evaluation = Evaluation(
+            clients=list(clients),
+            calibration=CalibrationRecord(**asdict(calibration)),
+            initial=InitialAccuracies(batch=Accuracies(**_figures(batch)), static=Accuracies(**_figures(static))),
+            personalized=personalized,
         )
+        write_json(run.folder / "evaluation.json", evaluation.model_dump())
     _wait_for_all(federation.workers)
 
 
-def _record(result: ClientAccuracies) -> dict[str, Any]:
+def _figures(result: ClientAccuracies) -> dict[str, Any]:
     return {**result.summary(), "per_client": list(result.accuracies)}
 
 

@@ -22,6 +22,7 @@ def test_curves_are_those_of_the_solver_and_times_only_grow(
     out, schedule = tmp_path / "out", Schedule(epochs=4, lr=0.02)
     result = run_convergence([onnx_bundle, pte_bundle], clients, out, schedule)
     assert sorted(path.name for path in out.iterdir()) == [
+        "averages.csv",
         "convergence.json",
         "convergence.png",
         "convergence.svg",
@@ -51,6 +52,11 @@ def test_curves_are_those_of_the_solver_and_times_only_grow(
     last = [float(row["test_accuracy"]) for row in rows if row["bundle"] == onnx_bundle.name and row["epoch"] == "4"]
     assert summary["test_accuracy"][-1] == pytest.approx(np.mean(last))
     assert summary["test_accuracy_worst"][-1] == pytest.approx(min(last))
+    ends = [summary["clients"][client.name]["test_accuracy"][-1] for client in sorted(clients.iterdir())]
+    assert ends == pytest.approx(last)
+    averages = list(csv.DictReader((out / "averages.csv").open()))
+    assert len(averages) == 2 * 5
+    assert float(averages[4]["test_accuracy"]) == pytest.approx(np.mean(last), rel=1e-5)
     assert 0 < summary["seconds_features"] < summary["seconds"][1]
 
 

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fbkit.device_runtime import Bundle, Personalizer, Schedule
-from fbkit.device_runtime.profile import Profile, create_profile, find_profile
+from fbkit.device_runtime.profile import Profile, changing_profile, find_profile
 from fbkit.device_runtime.solvers.sgd import Step, fit_sgd, numpy_step
 from fbkit.errors import UserError
 from fbkit.files import sha256_file
@@ -222,13 +222,21 @@ def cut_the_head(profile: Profile) -> None:
     path.write_bytes(path.read_bytes()[:-8])
 
 
+def flip_a_bit_of_the_head(profile: Profile) -> None:
+    path = profile.folder / "heads" / "0001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (damage_state, "not a profile of format version 1"),
-        (point_outside, "head must be a file name or null"),
+        (point_outside, "head must be the name of a file in heads/, or null"),
         (lose_the_head, "0001.safetensors: cannot be read"),
-        (cut_the_head, "0001.safetensors: not a whole safetensors file"),
+        (cut_the_head, "0001.safetensors: was altered"),
+        (flip_a_bit_of_the_head, "0001.safetensors: was altered"),
     ],
 )
 def test_a_damaged_profile_is_refused_by_name(
@@ -262,10 +270,44 @@ def test_a_journal_line_cut_short_spoils_no_other(onnx_bundle: Path, client: Pat
     assert [entry["head"] for entry in journal] == ["0001.safetensors", "0002.safetensors"]
 
 
+def test_a_crash_before_the_journal_is_completed_later(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(onnx_bundle)
+    personalizer = Personalizer(bundle, tmp_path / "profile")
+    personalizer.fit(client / "train", Schedule(epochs=3))
+    profile = Profile(tmp_path / "profile", bundle.manifest)
+    expected = profile.journal()
+    (profile.folder / "journal.jsonl").unlink()
+    (profile.folder / ".features.safetensors.x1y2.partial").write_bytes(b"half")
+    with changing_profile(profile.folder, bundle.manifest):
+        pass
+    assert profile.journal() == expected
+    assert not list(profile.folder.glob(".*.partial"))
+
+
+def test_a_crash_while_a_profile_is_made_does_not_block_its_folder(
+    onnx_bundle: Path, client: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "profile"
+    (folder / "heads").mkdir(parents=True)
+    (folder / "lock").touch()
+    (folder / ".profile.json.abcd.partial").write_bytes(b"{")
+    assert Personalizer(Bundle.open(onnx_bundle), folder).fit(client / "train").head == "0001.safetensors"
+
+
+def test_two_first_fits_at_once_keep_each_others_heads(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
+    """A profile is made under its lock, so a second maker finds the first one's head instead of starting anew."""
+    bundle, folder = Bundle.open(onnx_bundle), tmp_path / "profile"
+    Personalizer(bundle, folder).fit(client / "train")
+    with changing_profile(folder, bundle.manifest) as profile:
+        assert profile.head() is not None
+
+
 def test_two_processes_do_not_change_a_profile_at_once(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
     bundle = Bundle.open(onnx_bundle)
-    profile = create_profile(tmp_path / "profile", bundle.manifest)
-    with profile.locked(), pytest.raises(UserError, match="another process is changing this profile"):
+    with (
+        changing_profile(tmp_path / "profile", bundle.manifest),
+        pytest.raises(UserError, match="another process is changing this profile"),
+    ):
         Personalizer(bundle, tmp_path / "profile").fit(client / "train")
     assert Personalizer(bundle, tmp_path / "profile").fit(client / "train").head == "0001.safetensors"
 
@@ -290,8 +332,14 @@ def test_sigkill_at_any_moment_leaves_the_old_head_or_the_new_one(
         assert personalizer.evaluate(client / "test").personal_accuracy == expected
         profile = find_profile(folder, bundle.manifest)
         assert profile
-        for entry in profile.journal():
-            assert sha256_file(folder / "heads" / entry["head"]) == entry["sha256"]
+    personalizer.fit(client / "train")
+    profile = find_profile(folder, bundle.manifest)
+    assert profile
+    heads = sorted(path.name for path in (folder / "heads").iterdir())
+    journalled = [entry["head"] for entry in profile.journal()]
+    assert len(journalled) == len(set(journalled)), "no head twice"
+    assert set(journalled) <= set(heads)
+    assert journalled[-1] == heads[-1]
 
 
 def test_a_personalizer_without_a_profile_predicts_but_does_not_fit(onnx_bundle: Path, client: Path) -> None:

@@ -103,9 +103,8 @@ def test_a_run_folder_holds_what_its_format_says(small_run: Run) -> None:
     assert description["seed"] == 0
     assert description["environment"]["torch"]
     evaluation = small_run.evaluation
-    assert set(evaluation["initial"]) == {"batch", "static"}
-    assert len(evaluation["clients"]) == len(evaluation["initial"]["static"]["per_client"]) == 10
-    assert evaluation["personalized"][0]["part"] == "head"
+    assert len(evaluation.clients) == len(evaluation.initial.static.per_client) == 10
+    assert evaluation.personalized[0].part == "head"
 
 
 def test_fedbabus_head_in_the_run_is_the_one_drawn_from_the_seed(small_run: Run) -> None:
@@ -209,6 +208,20 @@ def break_checkpoint(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def rename_the_checkpoint(folder: Path) -> None:
+    (path,) = (folder / "checkpoints").iterdir()
+    path.rename(path.with_name("round-00099.safetensors"))
+
+
+def edit_description(folder: Path, **changes: object) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_input(folder: Path, **changes: object) -> None:
+    edit_description(folder, input={**json.loads((folder / "run.json").read_text())["input"], **changes})
+
+
 def shrink_a_tensor(folder: Path) -> None:
     (path,) = (folder / "checkpoints").iterdir()
     tensors = load_file(path)
@@ -221,7 +234,18 @@ def shrink_a_tensor(folder: Path) -> None:
         (break_checkpoint, "not a whole safetensors file"),
         (shrink_a_tensor, "head.bias is torch.float32 [3], the recipe's model has torch.float32 [10]"),
         (lambda folder: (folder / "run.json").write_text("{"), "run.json: not readable as JSON"),
-        (lambda folder: (folder / "run.json").write_text('{"schema": "fbkit.run", "version": 2}'), "format version 1"),
+        (
+            lambda folder: (folder / "run.json").write_text('{"schema": "fbkit.run", "version": 2}'),
+            "format version 2, this fbkit reads 1",
+        ),
+        (lambda folder: edit_description(folder, classes=["a"]), "run.json: classes: List should have at least 2"),
+        (lambda folder: edit_description(folder, seed=7), "seed is 7, but recipe.toml says 0"),
+        (lambda folder: edit_description(folder, version=True), "run.json: format version True"),
+        (lambda folder: edit_description(folder, data_fingerprint="x"), "was trained on other pictures"),
+        (lambda folder: edit_input(folder, std=[0.0]), "run.json: input.std.0: "),
+        (lambda folder: edit_input(folder, mean=[0.1, 0.2]), "mean and std need one number for each channel"),
+        (rename_the_checkpoint, "does not carry the round that its name says"),
+        (lambda folder: (folder / "metrics.jsonl").write_bytes(b"\xff\xfe{}\n{}\n"), "line 1 is broken"),
         (lambda folder: (folder / "recipe.toml").write_text("rounds = 3"), "unknown key rounds"),
         (lambda folder: (folder / "metrics.jsonl").write_text("{\n{}\n"), "line 1 is broken"),
     ],

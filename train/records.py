@@ -1,0 +1,110 @@
+"""What run.json and evaluation.json hold, as types: written from them, and checked against them when read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fbkit.errors import UserError
+from fbkit.files import read_json
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class InputRecord(_Record):
+    """The size of a picture, and the mean and std of each channel (of values in 0..1) that normalise it."""
+
+    channels: int
+    height: Side
+    width: Side
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _one_for_each_channel(self) -> InputRecord:
+        if self.channels not in (1, 3):
+            raise ValueError("channels must be 1 (grey) or 3 (RGB)")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("mean and std need one number for each channel")
+        return self
+
+
+class Description(_Record):
+    """run.json."""
+
+    schema_name: Literal["fbkit.run"] = Field(default="fbkit.run", alias="schema")
+    version: Literal[1] = 1
+    classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
+    input: InputRecord
+    seed: int
+    data_fingerprint: str
+    environment: dict[str, str | int]
+
+
+class Accuracies(_Record):
+    """Percent correct: mean, standard deviation across clients, mean of the worst tenth, and each client's own."""
+
+    mean: Percent
+    std: float
+    worst_decile: Percent
+    per_client: list[Percent]
+
+
+class PersonalizedAccuracies(Accuracies):
+    """The same after fine-tuning a part of the model."""
+
+    part: Literal["head", "body", "full"]
+    epochs: int
+    lr: float
+    statistics: Literal["static", "batch"]
+
+
+class CalibrationRecord(_Record):
+    """The way of calibrating that was kept, and the training loss of each that was tried."""
+
+    kept: str
+    losses: dict[str, float]
+
+
+class InitialAccuracies(_Record):
+    """Before personalization, normalised by the batch and by static statistics."""
+
+    batch: Accuracies
+    static: Accuracies
+
+
+class Evaluation(_Record):
+    """evaluation.json; per_client lists follow ``clients``."""
+
+    clients: list[int]
+    calibration: CalibrationRecord
+    initial: InitialAccuracies
+    personalized: list[PersonalizedAccuracies]
+
+
+Record = TypeVar("Record", bound=_Record)
+
+
+def read_record(kind: type[Record], path: Path) -> Record:
+    """Read a JSON file as a record.
+
+    Raises:
+        UserError: missing, not JSON, or a field is missing or impossible; the message names it.
+    """
+    return check_record(kind, read_json(path), path)
+
+
+def check_record(kind: type[Record], values: dict[str, Any], path: Path) -> Record:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
