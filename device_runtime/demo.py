@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from fbkit.console import stdout
+from fbkit.console import program, stdout
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.checking import check_bundle
 from fbkit.device_runtime.head import Head
@@ -58,6 +58,6 @@ def run_device_demo(out: Path | None = None) -> None:
         stdout.print(f"   {path.parent.name}/{path.name}: {prediction.label} {certainty:.0f}%")
     stdout.print(f"profile: {out}", soft_wrap=True)
     stdout.print(
-        f"next: fbkit evaluate {folder} {pictures / 'test'} --profile {out}",
+        f"next: {program()} evaluate {folder} {pictures / 'test'} --profile {out}",
         soft_wrap=True,
     )

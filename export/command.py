@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fbkit.console import Reporter, stdout
+from fbkit.console import Reporter, program, stdout
 from fbkit.errors import require
 
 
@@ -41,4 +41,4 @@ def export(
         f"of the largest, logits by {found['logit_error']:.1e}, predictions agree on {found['agreement']:.1f}%",
         soft_wrap=True,
     )
-    stdout.print(f"next: fbkit personalize {out} PICTURES --profile PROFILE", soft_wrap=True)
+    stdout.print(f"next: {program()} personalize {out} PICTURES --profile PROFILE", soft_wrap=True)

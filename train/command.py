@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fbkit.console import Reporter, stdout
+from fbkit.console import Reporter, program, stdout
 from fbkit.errors import UserError, require
 
 
@@ -53,4 +53,4 @@ def train(
             f"{after.mean:.1f}% +- {after.std:.1f} across {len(evaluation.clients)} clients",
             soft_wrap=True,
         )
-    stdout.print(f"next: fbkit export {run.folder} --target onnx --out BUNDLE", soft_wrap=True)
+    stdout.print(f"next: {program()} export {run.folder} --target onnx --out BUNDLE", soft_wrap=True)

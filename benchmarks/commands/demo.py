@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fbkit.console import Reporter, stdout
+from fbkit.console import Reporter, program, stdout
 from fbkit.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -85,6 +85,6 @@ def _print(result: DemoResult) -> None:
     ):
         stdout.print(f"{what}: {path}", soft_wrap=True)
     stdout.print(
-        f"next: fbkit personalize {out / 'bundles' / 'fedbabu-onnx'} {client / 'train'} --profile my-profile",
+        f"next: {program()} personalize {out / 'bundles' / 'fedbabu-onnx'} {client / 'train'} --profile my-profile",
         soft_wrap=True,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fbkit.console import Reporter, show, stdout
+from fbkit.console import Reporter, program, show, stdout
 
 if TYPE_CHECKING:
     from fbkit.device_runtime.head import Head
@@ -57,6 +57,6 @@ def personalize(
         stdout.print(f"loss on these pictures: {result.loss_before:.3f} -> {result.loss_after:.3f}")
         stdout.print("seconds: " + ", ".join(f"{name} {value:.3f}" for name, value in result.seconds.items()))
         stdout.print(f"personal head {result.head} is in use in {profile}", soft_wrap=True)
-        stdout.print(f"next: fbkit evaluate {bundle} OTHER_PICTURES --profile {profile}", soft_wrap=True)
+        stdout.print(f"next: {program()} evaluate {bundle} OTHER_PICTURES --profile {profile}", soft_wrap=True)
 
     show(asdict(result), as_json, for_people)

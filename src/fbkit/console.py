@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,6 +61,15 @@ class Reporter:
         seconds = time.monotonic() - started
         if not self._console.is_terminal and seconds >= 1:
             self.line(f"{description}: done in {seconds:.1f} s")
+
+
+def program() -> str:
+    """How the user can call fbkit again: by its name where the shell finds this one, else by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("fbkit")
+    if called.name != "fbkit" or (found and Path(found).resolve() == called.resolve()):
+        return "fbkit"
+    return str(called)
 
 
 def show(result: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:

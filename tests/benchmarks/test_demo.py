@@ -55,7 +55,7 @@ def test_the_demo_in_small_leaves_what_it_says(tmp_path: Path, fbkit: Callable[.
     assert (out / "report" / "index.html").read_text().count("<svg") == 2
 
     # The command that it names next works as it is printed.
-    command = re.search(r"^next: fbkit (.+)$", outcome.out, re.MULTILINE)
+    command = re.search(r"^next: \S*fbkit (.+)$", outcome.out, re.MULTILINE)
     assert command
     arguments = command[1].replace("my-profile", str(tmp_path / "profile")).split()
     assert fbkit(*arguments).code == 0
