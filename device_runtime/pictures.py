@@ -44,8 +44,11 @@ def load_picture(data: bytes, channels: int, height: int, width: int, name: str 
 
 
 def fit_picture(image: Image.Image, height: int, width: int) -> Bytes:
-    """Resize to just cover ``height`` x ``width``, then cut the centre out: uint8 [height, width, channels]."""
-    image = _without_far_ends(image)
+    """Resize to just cover ``height`` x ``width``, then cut the centre out: uint8 [height, width, channels].
+
+    A strip 64 times longer than the target is cut before it is resized, so that its cost is bounded.
+    """
+    image = _without_far_ends(image, _LONGEST_STRIP * max(height, width) // min(height, width))
     if height * image.width >= width * image.height:  # the height decides; the width is cut
         size = (max(width, int(height * image.width / image.height)), height)
     else:
@@ -57,10 +60,10 @@ def fit_picture(image: Image.Image, height: int, width: int) -> Bytes:
     return pixels.reshape(height, width, -1)
 
 
-def _without_far_ends(image: Image.Image) -> Image.Image:
-    """Cut the ends off a strip much longer than wide: they would be resized at great cost and then cut off."""
-    width = min(image.width, _LONGEST_STRIP * image.height)
-    height = min(image.height, _LONGEST_STRIP * image.width)
+def _without_far_ends(image: Image.Image, ratio: int) -> Image.Image:
+    """Cut the ends off a strip more than ``ratio`` times as long as wide: they would be resized, then cut off."""
+    width = min(image.width, ratio * image.height)
+    height = min(image.height, ratio * image.width)
     if (width, height) == image.size:
         return image
     left, top = (image.width - width) // 2, (image.height - height) // 2

@@ -74,7 +74,7 @@ def run_self_test(manifest: Manifest, body: Body, head: Head, probe: Probe) -> S
     alone = np.concatenate([body.features(inputs[place : place + 1]) for place in range(count)])
     batches = []
     for size in manifest.body_batches or (count,):
-        places = np.arange(max(size, count)) % count  # repeated, so that the method for this size is full once
+        places = np.arange(size) % count  # repeated, so that the method for this size is full
         batches.append((body.features(inputs[places]), places))
     result = SelfTest(
         input_error=relative_error(inputs, probe.inputs),

@@ -163,12 +163,15 @@ class Profile:
         for folder in (self.folder, self.folder / "heads"):
             for path in folder.glob(".*.partial"):
                 path.unlink()
-        name, _ = self._state()
+        name, digest = self._state()
         if name is None or any(entry.get("head") == name for entry in self.journal()):
             return
-        path = self.folder / "heads" / name
-        if path.exists():
-            entry = json.loads(read_metadata(path.read_bytes(), str(path)).get(_ENTRY, "{}"))
+        try:
+            data = (self.folder / "heads" / name).read_bytes()
+            entry = json.loads(read_metadata(data, name)[_ENTRY])
+        except (OSError, UserError, KeyError, ValueError):
+            return  # a damaged head has nothing to tell; whoever reads it next is told so
+        if sha256_bytes(data) == digest and isinstance(entry, dict):
             self._append_to_journal({**entry, "head": name})
 
 

@@ -106,7 +106,8 @@ class PteBody:
         while start < len(images):
             rest = len(images) - start
             # A batch that is more than half full costs less, padded, than its pictures one by one.
-            size = max(batch for batch in self._batch_sizes if batch == 1 or batch < 2 * rest)
+            affordable = [batch for batch in self._batch_sizes if batch == 1 or batch < 2 * rest]
+            size = rest if rest in affordable else max(affordable)
             parts.append(self._run(images[start : start + size], size))
             start += size
         return np.concatenate(parts)

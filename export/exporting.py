@@ -15,6 +15,7 @@ from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.manifest import FILE_NAME, FileEntry, InputSpec, Manifest
 from fbkit.device_runtime.tensors import Bytes, Labels, pack_tensors
+from fbkit.errors import UserError
 from fbkit.export.folding import fold_body
 from fbkit.export.probe import probe_inputs
 from fbkit.export.quiet import quiet_exporters
@@ -114,6 +115,9 @@ def _provenance(run: Run, target: str) -> dict[str, Any]:
 
 def _real_pictures(run: Run) -> tuple[Bytes, Labels]:
     """The first test pictures of the run's data."""
-    test = load_dataset(run.recipe.data.source).test
+    dataset = load_dataset(run.recipe.data.source)
+    if dataset.fingerprint != run.description.data_fingerprint:
+        raise UserError(f"{run.folder}: was trained on other pictures than {run.recipe.data.source} holds now")
+    test = dataset.test
     pictures = test.images[:VERIFIED_PICTURES].permute(0, 2, 3, 1).numpy()
     return np.ascontiguousarray(pictures), test.labels[:VERIFIED_PICTURES].numpy()

@@ -11,6 +11,7 @@ way whose model has the lower loss on the training clients' training pictures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def calibrate(federation: Federation) -> Calibration:
     for way, statistics in candidates.items():
         set_static_statistics(federation.model, statistics)
         losses[way] = _training_loss(federation)
-    kept = min(losses, key=lambda way: losses[way])
+    kept = min(losses, key=lambda way: losses[way] if math.isfinite(losses[way]) else math.inf)
     set_static_statistics(federation.model, candidates[kept])
     return Calibration(kept, losses)
 

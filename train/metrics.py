@@ -52,7 +52,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             value = json.loads(line)
-            if not isinstance(value, dict) or not isinstance(value.get("round"), int):
+            if not isinstance(value, dict) or type(value.get("round")) is not int:
                 raise ValueError("not an object with a round")
         except ValueError as error:
             if number == len(lines):

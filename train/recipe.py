@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ Rate = Annotated[float, Field(gt=0, le=1e3)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataRecipe(_Section):
@@ -121,7 +122,7 @@ def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recip
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate_json(json.dumps(values, default=str))  # as JSON, where lists may fill tuples
     except ValidationError as error:
         raise UserError(f"{origin}: {_explain(error)}") from error
 

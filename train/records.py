@@ -39,13 +39,19 @@ class InputRecord(_Record):
 class Description(_Record):
     """run.json."""
 
-    schema_name: Literal["fbkit.run"] = Field(default="fbkit.run", alias="schema")
-    version: Literal[1] = 1
+    schema_name: Literal["fbkit.run"] = Field(alias="schema")
+    version: Literal[1]
     classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
     input: InputRecord
     seed: int
     data_fingerprint: str
     environment: dict[str, str | int]
+
+    @model_validator(mode="after")
+    def _no_class_twice(self) -> Description:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes holds a name twice")
+        return self
 
 
 class Accuracies(_Record):
@@ -87,6 +93,13 @@ class Evaluation(_Record):
     calibration: CalibrationRecord
     initial: InitialAccuracies
     personalized: list[PersonalizedAccuracies]
+
+    @model_validator(mode="after")
+    def _one_for_each_client(self) -> Evaluation:
+        for figures in (self.initial.batch, self.initial.static, *self.personalized):
+            if len(figures.per_client) != len(self.clients):
+                raise ValueError("per_client needs one number for each of clients")
+        return self
 
 
 Record = TypeVar("Record", bound=_Record)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,8 @@ def create_run(folder: Path, recipe: Recipe, dataset: Dataset, workers: int, dev
     """
     channels, height, width = dataset.shape
     description = Description(
+        schema=SCHEMA,
+        version=VERSION,
         classes=list(dataset.classes),
         input=InputRecord(
             channels=channels, height=height, width=width, mean=list(dataset.mean), std=list(dataset.std)
@@ -172,10 +175,8 @@ def load_checkpoint(folder: Path, model: SplitModel) -> int:
         return 0
     tensors, metadata = read_weights(paths[-1])
     number = metadata.get("round", "")
-    if paths[-1].name != _checkpoint_name(int(number) if number.isascii() and number.isdecimal() else -1):
-        raise UserError(
-            f"{paths[-1]}: does not carry the round that its name says; remove it to start from the beginning"
-        )
+    if not re.fullmatch("[0-9]{1,9}", number) or paths[-1].name != _checkpoint_name(int(number)):
+        raise UserError(f"{paths[-1]}: does not carry the round that its name says; remove it, then --resume again")
     load_into(model, tensors, paths[-1])
     return int(number)
 

@@ -138,6 +138,10 @@ def _finish(federation: Federation, run: Run, reporter: Reporter) -> None:
     clients = federation.clients.chosen(recipe.evaluation.clients)
     with reporter.stage(f"calibrating {recipe.training.algorithm}", 1) as advance:
         calibration = calibrate(federation)
+        if not math.isfinite(calibration.losses[calibration.kept]):
+            raise UserError(
+                f"{run.folder}: the trained model's loss is not finite; train again with a lower training.lr"
+            )
         advance("")
     with reporter.stage(f"evaluating {recipe.training.algorithm}", 2 + len(recipe.personalization)) as advance:
         batch = evaluate_initial(federation, clients, "batch")

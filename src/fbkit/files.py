@@ -79,9 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def refuse_existing(folder: Path) -> None:
     """Raise UserError where ``folder`` already holds something."""
-    if folder.is_symlink() or folder.exists():
-        if folder.is_dir() and not any(folder.iterdir()):
-            return
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
         raise UserError(f"{folder}: exists already; choose another folder or remove it")
 
 

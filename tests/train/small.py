@@ -9,7 +9,7 @@ from fbkit.train.data import Dataset, Pictures
 from fbkit.train.federation import Federation
 from fbkit.train.models import build_model
 from fbkit.train.partition import Clients
-from fbkit.train.recipe import Recipe
+from fbkit.train.recipe import parse_recipe
 from fbkit.train.workers import Workers
 
 SIZES = (7, 19)
@@ -17,7 +17,7 @@ SIZES = (7, 19)
 
 def two_clients(algorithm: str, weighting: str = "examples", **training: object) -> Federation:
     """Clients of 7 and 19 pictures of 8x8, both in every cohort, and a third one that is held out."""
-    recipe = Recipe.model_validate(
+    recipe = parse_recipe(
         {
             "seed": 3,
             "data": {"crop_padding": 1, "flip": True},
@@ -34,7 +34,8 @@ def two_clients(algorithm: str, weighting: str = "examples", **training: object)
                 "lr_milestones": [0.5],
                 **training,
             },
-        }
+        },
+        "a test",
     )
     generator = torch.Generator().manual_seed(0)
     count = sum(SIZES) + 6

@@ -240,6 +240,7 @@ def shrink_a_tensor(folder: Path) -> None:
         ),
         (lambda folder: edit_description(folder, classes=["a"]), "run.json: classes: List should have at least 2"),
         (lambda folder: edit_description(folder, seed=7), "seed is 7, but recipe.toml says 0"),
+        (lambda folder: (folder / "run.json").write_text("{}"), "run.json: schema: Field required"),
         (lambda folder: edit_description(folder, version=True), "run.json: format version True"),
         (lambda folder: edit_description(folder, data_fingerprint="x"), "was trained on other pictures"),
         (lambda folder: edit_input(folder, std=[0.0]), "run.json: input.std.0: "),
