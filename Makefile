@@ -11,6 +11,7 @@ READY := $(VENV)/ready
 .PHONY: demo test test-all lint format
 
 demo: $(READY)
+	rm -rf demo-out
 	$(BIN)/fbkit demo --out demo-out
 
 test: $(READY)

@@ -20,7 +20,7 @@ from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.personalizer import Personalizer
 from fbkit.device_runtime.solvers.sgd import Schedule
 from fbkit.errors import UserError
-from fbkit.files import read_json, whole_folder, write_atomic, write_json
+from fbkit.files import whole_folder, write_atomic, write_json
 
 SCHEMA = "fbkit.convergence"
 VERSION = 1
@@ -163,18 +163,6 @@ def summarize(curves: Sequence[Curve], bundle: Bundle) -> dict[str, Any]:
             curve.client: {key: table[key][place].tolist() for key in MEASURED} for place, curve in enumerate(curves)
         },
     }
-
-
-def read_convergence(folder: Path) -> dict[str, Any]:
-    """What ``run_convergence`` wrote.
-
-    Raises:
-        UserError: not such a folder.
-    """
-    result = read_json(folder / "convergence.json")
-    if result.get("schema") != SCHEMA or result.get("version") != VERSION:
-        raise UserError(f"{folder / 'convergence.json'}: not a convergence result of version {VERSION}")
-    return result
 
 
 def _curves_to_csv(curves: Sequence[Curve]) -> str:

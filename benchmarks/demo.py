@@ -14,6 +14,7 @@ from fbkit.benchmarks.convergence import run_convergence
 from fbkit.benchmarks.report import write_report
 from fbkit.console import Reporter
 from fbkit.device_runtime.solvers.sgd import Schedule
+from fbkit.errors import Interrupted
 from fbkit.export.exporting import export_run
 from fbkit.files import refuse_existing, write_json
 from fbkit.train.data import load_dataset
@@ -64,7 +65,12 @@ def run_demo(out: Path, settings: tuple[str, ...] = (), reporter: Reporter | Non
     for algorithm in ALGORITHMS:
         with timed(f"train {algorithm}"):
             recipe = load_recipe(None, [*settings, f"training.algorithm={algorithm}"])
-            runs[algorithm] = train(recipe, out / "runs" / algorithm, reporter=reporter)
+            try:
+                runs[algorithm] = train(recipe, out / "runs" / algorithm, reporter=reporter)
+            except Interrupted as stop:
+                raise Interrupted(
+                    f"the demo was stopped; to start it again remove {out} or choose another --out"
+                ) from stop
 
     with timed("write the held-out clients' pictures"), reporter.stage("writing pictures", 1) as advance:
         recipe = runs[ALGORITHMS[0]].recipe

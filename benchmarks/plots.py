@@ -21,29 +21,27 @@ _INK = "#4d4d4e"
 
 
 def plot_convergence(result: dict[str, Any]) -> Figure:
-    """Test accuracy against epochs and against time, and test loss against epochs: a bundle's mean over its clients.
-
-    Beside the means over epochs, thin lines are single clients.
-    """
+    """Test accuracy and test loss against epochs and against time; thick a bundle's mean, thin its single clients."""
     with _style():
-        figure = Figure(figsize=(11, 3.6), layout="constrained")
-        epochs, seconds, losses = figure.subplots(1, 3)
+        figure = Figure(figsize=(11, 6.6), layout="constrained")
+        panels = figure.subplots(2, 2)
         for place, (name, bundle) in enumerate(result["bundles"].items()):
-            line = {"marker": MARKERS[place % 6], "markersize": 3.5, **_line(place, name)}
-            accuracy = bundle["test_accuracy"]
-            epochs.plot(bundle["epochs"], accuracy, **line)
-            for client in bundle["clients"].values():
-                faint = {"color": line["color"], "linewidth": 0.7, "alpha": min(0.3, 6 / len(bundle["clients"]))}
-                epochs.plot(bundle["epochs"], client["test_accuracy"], **faint)
-            # Nothing is learned until the features are there, so the line stays level up to that moment.
-            times = [0, bundle["seconds_features"], *bundle["seconds"][1:]]
-            seconds.plot([1000 * value for value in times], [accuracy[0], *accuracy], **line)
-            losses.plot(bundle["epochs"], bundle["test_loss"], **line)
-        _label(epochs, "epochs of head fine-tuning", "test accuracy, %")
-        _label(seconds, "milliseconds since the first look at the pictures", "test accuracy, %")
-        _label(losses, "epochs of head fine-tuning", "test loss, nats")
-        losses.set_yscale("log")
-        epochs.legend()
+            thick = {"marker": MARKERS[place % 6], "markersize": 3.5, **_line(place, name)}
+            thin = {"color": thick["color"], "linewidth": 0.7, "alpha": min(0.3, 6 / len(bundle["clients"]))}
+            for values, style in [(bundle, thick), *((client, thin) for client in bundle["clients"].values())]:
+                # Nothing is learned until the features are there, so lines over time stay level up to that moment.
+                times = [0, bundle["seconds_features"], *values["seconds"][1:]]
+                for row, key in zip(panels, ("test_accuracy", "test_loss"), strict=True):
+                    row[0].plot(bundle["epochs"], values[key], **style)
+                    if values is bundle:
+                        row[1].plot([1000 * time for time in times], [values[key][0], *values[key]], **style)
+        for row, up in zip(panels, ("test accuracy, %", "test loss, nats"), strict=True):
+            _label(row[0], "epochs of head fine-tuning", up)
+            _label(row[1], "milliseconds since the first look at the pictures", up)
+        for axes in panels[1]:
+            axes.set_yscale("log")
+            axes.set_ylim(bottom=min(min(bundle["test_loss"]) for bundle in result["bundles"].values()) / 5)
+        panels[0][0].legend()
     return figure
 
 

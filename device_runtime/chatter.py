@@ -15,14 +15,19 @@ _ERROR_MARK = "E "
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Hold back everything written to stderr and logged below an error.
+    """Hold back what this process, all its threads, writes to stderr, and log records below an error.
 
     Where the block raises, the runtime's own last error line joins the exception: it is often the one that says why.
     """
+    try:
+        real = os.dup(2)
+    except OSError:  # closed, as some daemons have it: nothing to hold back
+        yield
+        return
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
-    sys.stderr.flush()
-    real = os.dup(2)
+    if sys.stderr:
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:

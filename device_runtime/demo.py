@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from fbkit.console import program, stdout
+from fbkit.console import say_next, stdout
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.checking import check_bundle
 from fbkit.device_runtime.head import Head
@@ -35,7 +35,6 @@ def run_device_demo(out: Path | None = None) -> None:
     worst = max(report.errors.values())
     stdout.print(
         f"1. the bundle is whole and runs here on {report.runtime} (largest self-test error {worst:.0e})",
-        soft_wrap=True,
     )
 
     bundle = Bundle.open(folder)
@@ -45,9 +44,10 @@ def run_device_demo(out: Path | None = None) -> None:
     result = personalizer.fit(pictures / "train", SCHEDULE, listener=lambda _epoch, head, _loss: heads.append(head))
     learned = ", ".join(f"{count} of {name}" for name, count in result.pictures.items())
     stdout.print(f"2. personalized on {learned}; accuracy on {len(labels)} other pictures:")
+    block = "█" if stdout.encoding.startswith("utf") else "#"
     for epoch, head in enumerate(heads):
         accuracy = head.accuracy(features, labels)
-        stdout.print(f"   epoch {epoch:2d} {'█' * round(accuracy / 2.5):40s} {accuracy:5.1f}%")
+        stdout.print(f"   epoch {epoch:2d} {block * round(accuracy / 2.5):40s} {accuracy:5.1f}%")
     stdout.print("   seconds: " + ", ".join(f"{name} {value:.3f}" for name, value in result.seconds.items()))
 
     stdout.print("3. predictions with the personal head:")
@@ -56,8 +56,5 @@ def run_device_demo(out: Path | None = None) -> None:
         path = Path(prediction.picture)
         certainty = 100 * prediction.probabilities[prediction.label]
         stdout.print(f"   {path.parent.name}/{path.name}: {prediction.label} {certainty:.0f}%")
-    stdout.print(f"profile: {out}", soft_wrap=True)
-    stdout.print(
-        f"next: {program()} evaluate {folder} {pictures / 'test'} --profile {out}",
-        soft_wrap=True,
-    )
+    stdout.print(f"profile: {out}")
+    say_next("evaluate", folder, pictures / "test", "--profile", out)

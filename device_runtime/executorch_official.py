@@ -1,6 +1,6 @@
 """The adapter for the official ``executorch`` package: the one module of the device runtime that imports torch.
 
-It is imported only when a .pte bundle is opened and no torch-free runtime is installed.
+It is imported only when a .pte bundle is opened.
 """
 
 from __future__ import annotations

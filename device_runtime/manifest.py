@@ -26,6 +26,7 @@ _MAX_CLASSES = 100_000
 _MAX_FEATURES = 1_000_000
 _MAX_FILE_BYTES = 2 * 1024**3
 _LARGEST = 1e30
+_LEAST_STD = 1e-6
 _MAX_TOLERANCE = 0.01  # above it the self-test would prove nothing
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -135,7 +136,7 @@ def read_manifest(folder: Path) -> Manifest:
             height=size.integer("height", 1, _MAX_SIDE),
             width=size.integer("width", 1, _MAX_SIDE),
             mean=size.numbers("mean", channels),
-            std=size.numbers("std", channels, above=0.0),
+            std=size.numbers("std", channels, above=_LEAST_STD),
         ),
         features=top.integer("features", 1, _MAX_FEATURES),
         body=body.text("file"),
@@ -217,8 +218,8 @@ class _Fields:
 
     def text(self, key: str) -> str:
         value = self.value(key)
-        if not isinstance(value, str) or not value or len(value) > 1000:
-            raise self.error(key, "must be a text")
+        if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= 1000:
+            raise self.error(key, "must be a printable text")
         return value
 
     def choice(self, key: str, known: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,16 @@ onnxruntime.disable_telemetry_events()
 
 _LARGEST_BATCH = 32
 
-# The key under which an ONNX tensor names the file that holds its values. onnxruntime would open that file, wherever.
-_EXTERNAL_DATA = b"location"
+# The entry in which an ONNX tensor names the file that holds its values; onnxruntime would open that file, wherever it
+# is. In protobuf: field 1, 8 bytes long, "location", with tag and length possibly written longer than need be.
+_EXTERNAL_DATA = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)location")
 
 
 class OnnxGraph:
     """One ONNX model, run on the CPU."""
 
     def __init__(self, data: bytes, name: str, threads: int | None) -> None:
-        if _EXTERNAL_DATA in data:
+        if _EXTERNAL_DATA.search(data):
             raise UserError(
                 f"{name}: refers to data in other files, which nothing vouches for; a bundle's graph is whole"
             )

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
+from fbkit.console import Reporter
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.class_folder import LabelledPicture, read_class_folder
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.profile import changing_profile, find_profile
 from fbkit.device_runtime.solvers.sgd import EpochListener, Schedule, Step, fit_sgd, numpy_step
-from fbkit.device_runtime.tensors import Float, Labels
+from fbkit.device_runtime.tensors import Bytes, Float, Labels
 from fbkit.errors import UserError
 from fbkit.files import sha256_bytes
+
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,31 @@ class Evaluation:
     personal_loss: float | None
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """features float32 [N, F] of N pictures, and those of them that were computed now, by the file's hex SHA-256."""
+
+    features: Float
+    computed: dict[str, Float]
+
+
 class Personalizer:
     """Personalizes a bundle's head and keeps what it learned in a profile folder.
 
     Args:
         bundle: an open bundle.
         profile: the profile folder; made at the first ``fit``. Without one nothing can be fitted or remembered.
+        reporter: where progress goes; None for nowhere.
     """
 
-    def __init__(self, bundle: Bundle, profile: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        profile: str | os.PathLike[str] | None = None,
+        reporter: Reporter | None = None,
+    ) -> None:
         self._bundle = bundle
+        self._reporter = reporter or Reporter(quiet=True)
         self._folder = None if profile is None else Path(profile)
 
     def fit(
@@ -100,31 +118,22 @@ class Personalizer:
         profile = find_profile(self._folder, bundle.manifest)
 
         clock = _Clock()
-        contents = read_contents([picture.path for picture in pictures])
-        digests = [sha256_bytes(content) for content in contents]
         known = profile.cached_features() if profile else {}
-        new = {
-            digest: bundle.decode(content, str(picture.path))
-            for digest, content, picture in zip(digests, contents, pictures, strict=True)
-            if digest not in known
-        }
-        clock.lap("decode")
-        computed = dict(zip(new, bundle.features(list(new.values())), strict=True))
-        clock.lap("body")
-        features = np.stack([known[digest] if digest in known else computed[digest] for digest in digests])
+        looked = self._look_at([picture.path for picture in pictures], known, clock)
+        features = looked.features
         labels = labels_of(pictures)
         head = fit_sgd(bundle.head, features, labels, schedule, step, listener)
         clock.lap("solver")
         with changing_profile(self._folder, bundle.manifest) as profile:
-            if computed:
-                profile.cache_features(profile.cached_features() | computed)
+            if looked.computed:
+                profile.cache_features(profile.cached_features() | looked.computed)
             name = profile.take_into_use(head, {"pictures": len(pictures), **asdict(schedule)})
         clock.lap("write")
         counts = np.bincount(labels, minlength=len(bundle.classes)).tolist()
         return FitResult(
             head=name,
             pictures={name: count for name, count in zip(bundle.classes, counts, strict=True) if count},
-            computed=len(computed),
+            computed=len(looked.computed),
             loss_before=bundle.head.loss(features, labels),
             loss_after=head.loss(features, labels),
             seconds=clock.laps,
@@ -139,7 +148,7 @@ class Personalizer:
         bundle = self._bundle
         head = self._personal_head() or bundle.head
         paths = [Path(picture) for picture in pictures]
-        probabilities = head.probabilities(self._look_at(paths))
+        probabilities = head.probabilities(self._look_at(paths, {}, _Clock()).features)
         return [
             Prediction(
                 str(path),
@@ -169,12 +178,33 @@ class Personalizer:
     def read_folder(self, data: str | os.PathLike[str]) -> tuple[Float, Labels]:
         """Features float32 [N, F] and labels int64 [N] of a folder ``class/picture``; nothing is remembered."""
         pictures = read_class_folder(Path(data), self._bundle.classes)
-        return self._look_at([picture.path for picture in pictures]), labels_of(pictures)
+        looked = self._look_at([picture.path for picture in pictures], {}, _Clock())
+        return looked.features, labels_of(pictures)
 
-    def _look_at(self, paths: Sequence[Path]) -> Float:
-        """Features float32 [N, F] of picture files."""
-        contents = zip(read_contents(paths), paths, strict=True)
-        return self._bundle.features([self._bundle.decode(content, str(path)) for content, path in contents])
+    def _look_at(self, paths: Sequence[Path], known: dict[str, Float], clock: _Clock) -> _Looked:
+        """Features of picture files, a few at a time, so that memory holds a few pictures and all features.
+
+        Args:
+            paths: the files, at least one.
+            known: features that need not be computed again, by the hex SHA-256 of the file.
+            clock: is told the time of decoding and of the body.
+        """
+        computed: dict[str, Float] = {}
+        digests: list[str] = []
+        with self._reporter.stage("looking at pictures", len(paths)) as advance:
+            for first in range(0, len(paths), _AT_ONCE):
+                new: dict[str, Bytes] = {}
+                for path in paths[first : first + _AT_ONCE]:
+                    content = read_content(path)
+                    digests.append(sha256_bytes(content))
+                    if digests[-1] not in known and digests[-1] not in computed:
+                        new[digests[-1]] = self._bundle.decode(content, str(path))
+                    advance("")
+                clock.lap("decode")
+                computed |= dict(zip(new, self._bundle.features(list(new.values())), strict=True))
+                clock.lap("body")
+        rows = [known[digest] if digest in known else computed[digest] for digest in digests]
+        return _Looked(np.stack(rows), computed)
 
     def _personal_head(self) -> Head | None:
         if self._folder is None:
@@ -188,19 +218,16 @@ class Personalizer:
         return profile.head()
 
 
-def read_contents(paths: Sequence[Path]) -> list[bytes]:
-    """The bytes of each file.
+def read_content(path: Path) -> bytes:
+    """A file's bytes.
 
     Raises:
-        UserError: a file is missing or cannot be read.
+        UserError: it is missing or cannot be read.
     """
-    contents = []
-    for path in paths:
-        try:
-            contents.append(path.read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    return contents
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def labels_of(pictures: Sequence[LabelledPicture]) -> Labels:

@@ -17,7 +17,7 @@ from fbkit.device_runtime.tensors import Bytes
 from fbkit.errors import UserError
 
 _LONGEST_STRIP = 64  # far above any camera's panorama, so that no picture that matters is cut twice
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 
 
 def load_picture(data: bytes, channels: int, height: int, width: int, name: str = "picture") -> Bytes:
@@ -39,7 +39,7 @@ def load_picture(data: bytes, channels: int, height: int, width: int, name: str 
         raise UserError(f"{name}: not a picture that can be read (known: {', '.join(FORMATS)})") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError(f"{name}: has too many pixels to be opened safely") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:
         raise UserError(f"{name}: damaged, cannot be decoded ({error})") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,9 +79,11 @@ def run_self_test(manifest: Manifest, body: Body, head: Head, probe: Probe) -> S
         batches.append((body.features(inputs[places]), places))
     result = SelfTest(
         input_error=relative_error(inputs, probe.inputs),
-        feature_error=max(relative_error(features, probe.features[places]) for features, places in batches),
-        logit_error=max(relative_error(head.logits(features), probe.logits[places]) for features, places in batches),
-        batch_error=max(relative_error(alone[places], features) for features, places in batches),
+        feature_error=_largest(relative_error(features, probe.features[places]) for features, places in batches),
+        logit_error=_largest(
+            relative_error(head.logits(features), probe.logits[places]) for features, places in batches
+        ),
+        batch_error=_largest(relative_error(alone[places], features) for features, places in batches),
     )
     limits = {
         "input_error": manifest.feature_tolerance,
@@ -105,10 +108,14 @@ def step_error(head: Head, features: Float, classes: int, step: Step) -> float:
     for _ in range(2):
         _, here = step(here, features, labels, 0.01, 0.9)
         _, there = numpy_step(there, features, labels, 0.01, 0.9)
-    return max(
-        relative_error(here.head.weight, there.head.weight),
-        relative_error(here.head.bias, there.head.bias),
+    return _largest(
+        [relative_error(here.head.weight, there.head.weight), relative_error(here.head.bias, there.head.bias)]
     )
+
+
+def _largest(errors: Iterable[float]) -> float:
+    """The largest, or not a number where one is not: Python's max would overlook it."""
+    return float(np.max(list(errors)))
 
 
 def relative_error(found: Float, expected: Float) -> float:

@@ -35,6 +35,7 @@ SCHEMA = "fbkit.profile"
 VERSION = 1
 
 _HEAD_NAME = re.compile(r"[0-9]{4,9}\.safetensors")
+_LEFTOVER = re.compile(r"\.(profile\.json|features\.safetensors|[0-9]{4,9}\.safetensors)\.[^.]*\.partial")
 _ENTRY = "journal"  # key of a head's metadata
 
 
@@ -160,8 +161,8 @@ class Profile:
 
     def _recover(self) -> None:
         """Complete what a crash left: remove half-written files, enter the head in use into the journal."""
-        for folder in (self.folder, self.folder / "heads"):
-            for path in folder.glob(".*.partial"):
+        for path in (*self.folder.iterdir(), *(self.folder / "heads").iterdir()):
+            if _LEFTOVER.fullmatch(path.name):
                 path.unlink()
         name, digest = self._state()
         if name is None or any(entry.get("head") == name for entry in self.journal()):
@@ -192,7 +193,7 @@ def find_profile(folder: Path, manifest: Manifest) -> Profile | None:
 
 def _may_be_ours(name: str) -> bool:
     """Whether a profile that was never finished can hold this."""
-    return name in ("heads", "lock") or (name.startswith(".") and name.endswith(".partial"))
+    return name in ("heads", "lock") or _LEFTOVER.fullmatch(name) is not None
 
 
 @contextmanager
@@ -202,6 +203,7 @@ def changing_profile(folder: Path, manifest: Manifest) -> Iterator[Profile]:
     Raises:
         UserError: another process holds it, it cannot be made, or as ``find_profile``.
     """
+    find_profile(folder, manifest)  # before anything is made in a folder that is somebody else's
     try:
         (folder / "heads").mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)

@@ -1,7 +1,8 @@
 """Bodies and step graphs in ExecuTorch's .pte format.
 
-Two runtimes can run them: ``executorch-numpy-runtime``, which needs no torch (Python 3.12 and later), and the official
-``executorch`` package, which does. The first is taken where it is installed.
+Two runtimes can run them: the official ``executorch`` package, which needs torch, and ``executorch-numpy-runtime``,
+which does not (Python 3.12 and later). The official one is taken where it is installed: it is made for the version of
+ExecuTorch that exported the program.
 """
 
 from __future__ import annotations
@@ -66,11 +67,10 @@ def open_program(data: bytes, name: str) -> Program:
 
 def _load(data: bytes) -> Program:
     try:
-        return NumpyRuntimeProgram(data)
-    except ModuleNotFoundError:
         from fbkit.device_runtime.executorch_official import OfficialProgram
-
-        return OfficialProgram(data)
+    except ModuleNotFoundError:
+        return NumpyRuntimeProgram(data)
+    return OfficialProgram(data)
 
 
 class _NamedProgram:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fbkit.console import Reporter, program, stdout
+from fbkit.console import Reporter, say_next, stdout
 from fbkit.errors import require
 
 
@@ -35,10 +35,9 @@ def export(
         advance("")
     found = bundle.manifest.verification
     sizes = ", ".join(f"{name} {entry.bytes:,} bytes" for name, entry in bundle.manifest.files.items())
-    stdout.print(f"bundle: {out} ({sizes})", soft_wrap=True)
+    stdout.print(f"bundle: {out} ({sizes})")
     stdout.print(
         f"against torch on {found['pictures']} pictures: features differ by {found['feature_error']:.1e} "
         f"of the largest, logits by {found['logit_error']:.1e}, predictions agree on {found['agreement']:.1f}%",
-        soft_wrap=True,
     )
-    stdout.print(f"next: {program()} personalize {out} PICTURES --profile PROFILE", soft_wrap=True)
+    say_next("personalize", out, "PICTURES", "--profile", "PROFILE")

@@ -27,12 +27,17 @@ def test_a_folder_appears_only_when_its_block_ends_well(tmp_path: Path) -> None:
 
 def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with pytest.raises(UserError, match="made by somebody else"), whole_folder(target) as partial:
+    with pytest.raises(UserError, match=r"cannot be made \(Directory not empty"), whole_folder(target) as partial:
         (partial / "file").write_text("mine")
         target.mkdir()
         (target / "file").write_text("theirs")
     assert (target / "file").read_text() == "theirs"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_exists_is_refused_even_when_empty(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists already"), whole_folder(tmp_path):
+        pass
 
 
 def test_a_dangling_link_is_something_that_exists(tmp_path: Path) -> None:

@@ -38,8 +38,6 @@ def imports_of(path: Path) -> set[str]:
 def test_a_part_imports_only_the_parts_below_it(part: str) -> None:
     forbidden = set(PARTS) - MAY_IMPORT[part] - {part}
     for path in (ROOT / part).rglob("*.py"):
-        if path.name == "make_demo_bundle.py":  # a script for developers, which nothing imports
-            continue
         for module in imports_of(path):
             assert not any(module.startswith(f"fbkit.{other}") for other in forbidden), f"{path} imports {module}"
 

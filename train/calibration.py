@@ -23,6 +23,7 @@ from fbkit.train.evaluation import score
 from fbkit.train.federation import Federation
 from fbkit.train.models import norm_layers, set_static_statistics
 from fbkit.train.reduction import ReproducibleSum
+from fbkit.train.seeds import Purpose, torch_stream
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
 
@@ -73,10 +74,12 @@ def pooled_statistics(federation: Federation, layers: Sequence[str], static: Seq
     batcher = federation.batcher(augmented=False)
     for client in _my_training_clients(federation):
         indices = federation.clients.train[client]
+        stream = torch_stream(federation.recipe.seed, Purpose.CALIBRATION_ORDER, client)
+        mixed = indices[torch.randperm(len(indices), generator=stream)]  # as in training, a batch mixes the classes
         means, squares = _client_means(
             model,
             [modules[layer] for layer in layers],
-            [images for images, _ in batcher.plain(federation.dataset.train, indices)],
+            [images for images, _ in batcher.plain(federation.dataset.train, mixed)],
         )
         total.add([*means, *squares], weight=len(indices))
     workers.add_up(total.buffer)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fbkit.console import Reporter, program, stdout
+from fbkit.console import Reporter, say_next, speaks_for_all, stdout
 from fbkit.errors import UserError, require
 
 
@@ -32,7 +32,6 @@ def train(
     require("tensorboard", "train")
     from fbkit.train import training
     from fbkit.train.recipe import load_recipe
-    from fbkit.train.workers import speaks_for_all
 
     if resume and (recipe or settings):
         raise UserError("--resume goes on with the run's own recipe; leave RECIPE and --set away")
@@ -44,13 +43,12 @@ def train(
     if not speaks_for_all():
         return
     evaluation = run.evaluation
-    stdout.print(f"run folder: {run.folder}", soft_wrap=True)
+    stdout.print(f"run folder: {run.folder}")
     for statistics, figures in (("batch", evaluation.initial.batch), ("static", evaluation.initial.static)):
         stdout.print(f"accuracy before personalization, {statistics} statistics: {figures.mean:.1f}%")
     for after in evaluation.personalized:
         stdout.print(
             f"after {after.part} fine-tuning, {after.epochs} epochs at {after.lr}, {after.statistics} statistics: "
             f"{after.mean:.1f}% +- {after.std:.1f} across {len(evaluation.clients)} clients",
-            soft_wrap=True,
         )
-    stdout.print(f"next: {program()} export {run.folder} --target onnx --out BUNDLE", soft_wrap=True)
+    say_next("export", run.folder, "--target", "onnx", "--out", "BUNDLE")

@@ -75,12 +75,3 @@ def set_static_statistics(model: nn.Module, statistics: dict[str, tuple[Tensor, 
     for name, (mean, variance) in statistics.items():
         layers[name].running_mean = mean.clone()
         layers[name].running_var = variance.clone()
-
-
-def static_statistics(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-    """The statistics set by ``set_static_statistics``, by layer."""
-    return {
-        name: (layer.running_mean, layer.running_var)
-        for name, layer in norm_layers(model).items()
-        if layer.running_mean is not None and layer.running_var is not None
-    }

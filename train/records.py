@@ -44,6 +44,7 @@ class Description(_Record):
     classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
     input: InputRecord
     seed: int
+    recipe_sha256: str
     data_fingerprint: str
     environment: dict[str, str | int]
 

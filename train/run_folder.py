@@ -18,20 +18,21 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 
 import fbkit
 from fbkit.errors import UserError
-from fbkit.files import read_json, sync_folder, whole_folder, write_atomic, write_json
+from fbkit.files import read_json, sha256_bytes, sync_folder, whole_folder, write_atomic, write_json
 from fbkit.train.data import Dataset
 from fbkit.train.models import SplitModel, build_model, norm_layers, set_static_statistics
 from fbkit.train.recipe import Recipe, parse_recipe, recipe_to_toml
 from fbkit.train.records import Description, Evaluation, InputRecord, check_record, read_record
 from fbkit.train.weights import load_into, read_weights, save_weights
 
-SCHEMA = "fbkit.run"
-VERSION = 1
+SCHEMA: Final = "fbkit.run"
+VERSION: Final = 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def create_run(folder: Path, recipe: Recipe, dataset: Dataset, workers: int, dev
             channels=channels, height=height, width=width, mean=list(dataset.mean), std=list(dataset.std)
         ),
         seed=recipe.seed,
+        recipe_sha256=sha256_bytes(recipe_to_toml(recipe).encode()),
         data_fingerprint=dataset.fingerprint,
         environment=environment(workers, device),
     )
@@ -136,12 +138,12 @@ def open_run(folder: Path) -> Run:
     description = check_record(Description, values, path)
     recipe_path = folder / "recipe.toml"
     try:
-        recipe = parse_recipe(tomllib.loads(recipe_path.read_text()), str(recipe_path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{recipe_path}: cannot be read ({error})") from error
-    if recipe.seed != description.seed:
-        raise UserError(f"{path}: seed is {description.seed}, but recipe.toml says {recipe.seed}")
-    return Run(folder, recipe, description)
+        text = recipe_path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{recipe_path}: cannot be read ({error.strerror})") from error
+    if sha256_bytes(text) != description.recipe_sha256:
+        raise UserError(f"{recipe_path}: was changed after training began; train by a new recipe into a new folder")
+    return Run(folder, parse_recipe(tomllib.loads(text.decode()), str(recipe_path)), description)
 
 
 def environment(workers: int, device: torch.device) -> dict[str, str | int]:

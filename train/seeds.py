@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     LOCAL_TRAINING = 2
     EVALUATION_ORDER = 3
     PERSONALIZATION = 4
+    CALIBRATION_ORDER = 5
 
 
 def numpy_stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from fbkit.console import Reporter
+from fbkit.console import Reporter, under_torchrun
 from fbkit.errors import Interrupted, UserError
 from fbkit.files import refuse_existing, write_json
 from fbkit.train.calibration import calibrate
@@ -29,7 +29,7 @@ from fbkit.train.records import (
     PersonalizedAccuracies,
 )
 from fbkit.train.run_folder import Run, create_run, load_checkpoint, open_run, save_checkpoint
-from fbkit.train.workers import Workers, run_on_workers, under_torchrun
+from fbkit.train.workers import Workers, default_worker_count, run_on_workers
 
 
 def train(recipe: Recipe, out: Path, workers: int | None = None, reporter: Reporter | None = None) -> Run:
@@ -47,9 +47,8 @@ def train(recipe: Recipe, out: Path, workers: int | None = None, reporter: Repor
         UserError: the folder exists, the recipe does not fit the data, a worker died, or the loss is not finite.
         Interrupted: Ctrl-C; the run folder holds a checkpoint of the last whole round.
     """
-    if not under_torchrun():
-        refuse_existing(out)
-    return run_on_workers(workers, _train_on_worker, recipe, out, False, first_only={"reporter": reporter})
+    refuse_existing(out)
+    return _start(recipe, out, False, workers, reporter)
 
 
 def resume(out: Path, workers: int | None = None, reporter: Reporter | None = None) -> Run:
@@ -61,7 +60,13 @@ def resume(out: Path, workers: int | None = None, reporter: Reporter | None = No
     run = open_run(out)
     if run.is_complete:
         return run
-    return run_on_workers(workers, _train_on_worker, run.recipe, out, True, first_only={"reporter": reporter})
+    return _start(run.recipe, out, True, workers, reporter)
+
+
+def _start(recipe: Recipe, out: Path, resumed: bool, workers: int | None, reporter: Reporter | None) -> Run:
+    # Without clients of its own a worker would only cost memory.
+    workers = workers or min(default_worker_count(), recipe.training.cohort)
+    return run_on_workers(workers, _train_on_worker, recipe, out, resumed, first_only={"reporter": reporter})
 
 
 def _train_on_worker(
@@ -69,6 +74,7 @@ def _train_on_worker(
 ) -> Run:
     reporter = reporter or Reporter(quiet=True)
     federation = make_federation(recipe, workers)
+    _wait_for_all(workers)  # under torchrun every worker looks whether the folder exists, before the first makes it
     if workers.is_first and not resumed:
         create_run(out, recipe, federation.dataset, workers.count, workers.device)
     _wait_for_all(workers)
@@ -81,6 +87,8 @@ def _train_on_worker(
     try:
         _run_rounds(federation, run, done + 1, log, reporter)
         _finish(federation, run, reporter)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"stopped; go on with: fbkit train --out {out} --resume") from interrupt
     finally:
         if log:
             log.close()

@@ -9,9 +9,12 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,11 +24,12 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
+from fbkit.console import speaks_for_all, under_torchrun
 from fbkit.errors import Interrupted, UserError
 
 Result = TypeVar("Result")
 
-# A worker may be in its final evaluation for long while another waits; a dead peer is noticed at once by its socket.
+# A worker may be in its final evaluation for long while another waits. Under gloo a dead one is noticed at once.
 _PATIENCE = timedelta(hours=6)
 
 
@@ -67,15 +71,6 @@ def default_worker_count() -> int:
     return os.cpu_count() or 1
 
 
-def under_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
-
-
-def speaks_for_all() -> bool:
-    """Whether this process is the one that talks to the user; torchrun's other workers keep silent."""
-    return not under_torchrun() or os.environ.get("RANK", "0") == "0"
-
-
 def run_on_workers(
     count: int | None, function: Callable[..., Result], *arguments: Any, first_only: dict[str, Any]
 ) -> Result:
@@ -94,6 +89,8 @@ def run_on_workers(
         if under_torchrun():
             return _under_torchrun(function, arguments, first_only)
         count = count or default_worker_count()
+        if torch.cuda.is_available() and count > torch.cuda.device_count():
+            raise UserError(f"--workers {count}: there are {torch.cuda.device_count()} GPUs, and a worker needs one")
         if count == 1:
             return function(Workers(device=_device(0)), *arguments, **first_only)
         return _on_this_machine(count, function, arguments, first_only)
@@ -119,6 +116,10 @@ def _under_torchrun(function: Callable[..., Result], arguments: tuple[Any, ...],
     try:
         workers = Workers(dist.get_rank(), dist.get_world_size(), device)
         return function(workers, *arguments, **(first_only if workers.is_first else {}))
+    except RuntimeError:
+        if speaks_for_all():
+            raise
+        sys.exit(1)  # the first worker is gone, and has said why
     finally:
         dist.destroy_process_group()
 
@@ -129,32 +130,65 @@ def _on_this_machine(
     context = torch.multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="fbkit-workers-") as folder:
         meeting = f"file://{Path(folder) / 'meeting'}"
-        others: list[BaseProcess] = [
-            context.Process(target=_other_worker, args=(rank, count, meeting, function, arguments), daemon=True)
-            for rank in range(1, count)
-        ]
-        for process in others:
-            process.start()
+        others: list[BaseProcess] = []
+        ready: list[Connection] = []
         try:
+            with _deaf_to_ctrl_c():  # what a process inherits; it could not yet say so itself
+                for rank in range(1, count):
+                    hears, tells = context.Pipe(duplex=False)
+                    process: BaseProcess = context.Process(
+                        target=_other_worker, args=(rank, count, meeting, tells, function, arguments), daemon=True
+                    )
+                    process.start()
+                    tells.close()
+                    others.append(process)
+                    ready.append(hears)
+            _wait_until_ready(ready)
             _join_group(0, count, meeting)
             result = function(Workers(0, count, _device(0)), *arguments, **first_only)
-        except RuntimeError as error:
+            for process in others:
+                process.join(timeout=5)
+            return result
+        except (RuntimeError, EOFError) as error:
             for process in others:
                 process.join(timeout=2)
             dead = [process for process in others if process.exitcode not in (None, 0)]
             if dead:
                 raise UserError(
                     f"a training worker ended early (exit code {dead[0].exitcode}), perhaps for want of memory; "
-                    "the run goes on from its last checkpoint with --resume"
+                    "a run that had begun goes on from its last checkpoint with --resume"
                 ) from error
             raise
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
             for process in others:
-                process.join(timeout=5)
-                process.terminate()
-        return result
+                process.kill()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait_until_ready(ready: list[Connection]) -> None:
+    """Return when every worker has said a word; raise EOFError when one ended before it could.
+
+    Joining the group cannot be interrupted and would wait for a dead worker, so nobody joins before all are there.
+    """
+    waiting = set(ready)
+    while waiting:
+        for connection in wait(list(waiting)):
+            assert isinstance(connection, Connection)  # noqa: S101  for the type checker
+            connection.recv_bytes()
+            waiting.remove(connection)
 
 
 def _join_group(rank: int, count: int, meeting: str) -> None:
@@ -164,10 +198,17 @@ def _join_group(rank: int, count: int, meeting: str) -> None:
 
 
 def _other_worker(
-    rank: int, count: int, meeting: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int,
+    count: int,
+    meeting: str,
+    ready: Connection,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first worker tells the others
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach every process; the first worker tells the others
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    ready.send_bytes(b"here")
     try:
         _join_group(rank, count, meeting)
         function(Workers(rank, count, _device(rank)), *arguments)

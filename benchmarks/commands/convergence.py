@@ -39,5 +39,5 @@ def convergence(
             f"{1000 * bundle['seconds_features']:.0f} ms",
             f"{1000 * seconds[-1]:.0f} ms",
         )
-    stdout.print(table)
-    stdout.print(f"curves: {out / 'curves.csv'}, plot: {out / 'convergence.svg'}", soft_wrap=True)
+    stdout.print(table, soft_wrap=False)
+    stdout.print(f"curves: {out / 'curves.csv'}, plot: {out / 'convergence.svg'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fbkit.console import Reporter, program, stdout
+from fbkit.console import Reporter, say_next, stdout
 from fbkit.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def _print(result: DemoResult) -> None:
     out = result.out
     client = sorted((out / "clients").iterdir())[0]
     stdout.print(f"Held-out clients, head fine-tuning on the device ({len(result.convergence['clients'])} clients):")
-    stdout.print(table)
+    stdout.print(table, soft_wrap=False)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
-    stdout.print(f"{sum(result.seconds.values()):.0f} s in all: {stages}", soft_wrap=True)
+    stdout.print(f"{sum(result.seconds.values()):.0f} s in all: {stages}")
     for what, path in (
         ("report", result.report),
         ("runs", out / "runs"),
@@ -83,8 +83,5 @@ def _print(result: DemoResult) -> None:
         ("pictures", out / "clients"),
         ("curves", out / "convergence" / "curves.csv"),
     ):
-        stdout.print(f"{what}: {path}", soft_wrap=True)
-    stdout.print(
-        f"next: {program()} personalize {out / 'bundles' / 'fedbabu-onnx'} {client / 'train'} --profile my-profile",
-        soft_wrap=True,
-    )
+        stdout.print(f"{what}: {path}")
+    say_next("personalize", out / "bundles" / "fedbabu-onnx", client / "train", "--profile", "my-profile")

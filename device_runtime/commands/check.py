@@ -20,7 +20,7 @@ def check(
     report = check_bundle(bundle)
 
     def for_people() -> None:
-        stdout.print(f"{bundle}: good", soft_wrap=True)
+        stdout.print(f"{bundle}: good")
         stdout.print(
             f"{report.files} files are as the manifest says; the body runs here on {report.runtime}", soft_wrap=True
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fbkit.console import show, stdout
+from fbkit.console import Reporter, show, stdout
 
 
 def evaluate(
@@ -23,7 +23,8 @@ def evaluate(
     from fbkit.device_runtime.bundle import Bundle
     from fbkit.device_runtime.personalizer import Personalizer
 
-    result = Personalizer(Bundle.open(bundle), profile).evaluate(data)
+    with Reporter(quiet=as_json) as reporter:
+        result = Personalizer(Bundle.open(bundle), profile, reporter).evaluate(data)
 
     def for_people() -> None:
         stdout.print(f"{result.pictures} pictures")

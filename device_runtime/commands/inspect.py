@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -23,18 +24,20 @@ def inspect(
 
     def for_people() -> None:
         spec = manifest.input
-        stdout.print(f"{bundle}: {manifest.target} bundle, {manifest.precision}", soft_wrap=True)
+        stdout.print(f"{bundle}: {manifest.target} bundle, {manifest.precision}")
         stdout.print(f"input: {spec.channels} x {spec.height} x {spec.width}, mean {spec.mean}, std {spec.std}")
         batches = ", ".join(map(str, manifest.body_batches)) or "any"
         stdout.print(f"body: {manifest.features} features, batch sizes {batches}")
-        stdout.print(f"head: {len(manifest.classes)} classes: {', '.join(manifest.classes)}", soft_wrap=True)
+        stdout.print(f"head: {len(manifest.classes)} classes: {', '.join(manifest.classes)}")
         table = Table("file", "bytes", "SHA-256")
         for name, entry in manifest.files.items():
             table.add_row(name, f"{entry.bytes:,}", entry.sha256[:16])
-        stdout.print(table)
+        stdout.print(table, soft_wrap=False)
         for title, values in (("provenance", manifest.provenance), ("verified at export", manifest.verification)):
             stdout.print(f"{title}:")
             for key, value in values.items():
-                stdout.print(f"  {key}: {value}", soft_wrap=True, markup=False)
+                stdout.print(
+                    f"  {json.dumps(key)[1:-1]}: {json.dumps(value)}"
+                )  # as JSON: nothing of it acts on a terminal
 
     show({**manifest.to_json(), "identity": manifest.identity}, as_json, for_people)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from fbkit.console import Reporter, program, show, stdout
-
-if TYPE_CHECKING:
-    from fbkit.device_runtime.head import Head
+from fbkit.console import Reporter, say_next, show, stdout
 
 
 class StepEngine(StrEnum):
@@ -39,16 +36,11 @@ def personalize(
     from fbkit.device_runtime.solvers.sgd import Schedule, numpy_step
 
     opened = Bundle.open(bundle)
-    with Reporter(quiet=as_json) as reporter, reporter.stage("personalizing", epochs) as advance:
-
-        def listen(_epoch: int, _head: Head, loss: float) -> None:
-            advance(f"loss {loss:.3f}")
-
-        result = Personalizer(opened, profile).fit(
+    with Reporter(quiet=as_json) as reporter:
+        result = Personalizer(opened, profile, reporter).fit(
             data,
             Schedule(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed),
             opened.graph_step if step is StepEngine.GRAPH else numpy_step,
-            listen,
         )
 
     def for_people() -> None:
@@ -56,7 +48,7 @@ def personalize(
         stdout.print(f"{count} pictures in {len(result.pictures)} classes; the body ran on {result.computed} new ones")
         stdout.print(f"loss on these pictures: {result.loss_before:.3f} -> {result.loss_after:.3f}")
         stdout.print("seconds: " + ", ".join(f"{name} {value:.3f}" for name, value in result.seconds.items()))
-        stdout.print(f"personal head {result.head} is in use in {profile}", soft_wrap=True)
-        stdout.print(f"next: {program()} evaluate {bundle} OTHER_PICTURES --profile {profile}", soft_wrap=True)
+        stdout.print(f"personal head {result.head} is in use in {profile}")
+        say_next("evaluate", bundle, "OTHER_PICTURES", "--profile", profile)
 
     show(asdict(result), as_json, for_people)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fbkit.console import show, stdout
+from fbkit.console import Reporter, show, stdout
 
 
 def predict(
@@ -21,12 +21,13 @@ def predict(
     from fbkit.device_runtime.bundle import Bundle
     from fbkit.device_runtime.personalizer import Personalizer
 
-    predictions = Personalizer(Bundle.open(bundle), profile).predict(images)
+    with Reporter(quiet=as_json) as reporter:
+        predictions = Personalizer(Bundle.open(bundle), profile, reporter).predict(images)
 
     def for_people() -> None:
         for prediction in predictions:
             ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
             likely = ", ".join(f"{name} {100 * value:.1f}%" for name, value in ranked)
-            stdout.print(f"{prediction.picture}: {likely}", soft_wrap=True, markup=False)
+            stdout.print(f"{prediction.picture}: {likely}")
 
     show({"predictions": [asdict(prediction) for prediction in predictions]}, as_json, for_people)

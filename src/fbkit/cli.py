@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -11,6 +14,7 @@ import typer
 import fbkit
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
+from fbkit.console import speaks_for_all
 from fbkit.device_runtime.commands.check import check
 from fbkit.device_runtime.commands.evaluate import evaluate
 from fbkit.device_runtime.commands.inspect import inspect
@@ -57,25 +61,39 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ["FBKIT_DEBUG"] = "1"
+    interrupted = False
+
+    def note_and_interrupt(number: int, frame: FrameType | None) -> None:
+        # Libraries turn a KeyboardInterrupt into errors of their own; this remembers what it was.
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, note_and_interrupt)
     try:
         code = app(arguments, prog_name="fbkit", standalone_mode=False)
-    except (UserError, typer.TyperException, Interrupted, KeyboardInterrupt, OSError) as error:
+        if interrupted:
+            code = _say("interrupted", 130)
+    except BaseException as error:
         if os.environ.get("FBKIT_DEBUG"):
             raise
-        code = _explain(error)
+        if isinstance(error, Interrupted):
+            code = _say(str(error), 130)
+        elif interrupted:
+            code = _say("interrupted", 130)
+        elif isinstance(error, UserError):
+            code = _say(str(error), 2)
+        elif isinstance(error, typer.TyperException):
+            code = _say(" ".join(error.format_message().split()), 2)
+        elif isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written
+            code = _say(f"{error.filename or 'a file'}: {error.strerror}", 2)
+        else:
+            raise
     sys.exit(code)
 
 
-def _explain(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        message, code = "interrupted", 130
-    elif isinstance(error, Interrupted):
-        message, code = str(error), 130
-    elif isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written
-        message, code = f"{error.filename or 'a file'}: {error.strerror}", 2
-    elif isinstance(error, typer.TyperException):
-        message, code = " ".join(error.format_message().split()), 2
-    else:
-        message, code = str(error), 2
-    typer.echo(f"fbkit: {message}", err=True)
+def _say(message: str, code: int) -> int:
+    if message and speaks_for_all():
+        typer.echo(f"fbkit: {message}", err=True)
     return code

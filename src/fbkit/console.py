@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import sys
 import time
@@ -15,22 +17,23 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-stdout = Console(highlight=False)
+# Paths and class names are people's own words: shown as they are, never as markup, and not broken over lines.
+stdout = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 class Reporter:
     """Progress of long work on stderr: bars on a terminal, elsewhere a line a finished stage, nothing if quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._console = Console(stderr=True, highlight=False, markup=False, quiet=quiet)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
         )
@@ -46,7 +49,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Say something that stays on the screen."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        self._console.print(text, soft_wrap=True)
 
     @contextmanager
     def stage(self, description: str, total: int) -> Iterator[Callable[[str], None]]:
@@ -63,18 +66,26 @@ class Reporter:
             self.line(f"{description}: done in {seconds:.1f} s")
 
 
-def program() -> str:
-    """How the user can call fbkit again: by its name where the shell finds this one, else by its path."""
-    called = Path(sys.argv[0])
-    found = shutil.which("fbkit")
-    if called.name != "fbkit" or (found and Path(found).resolve() == called.resolve()):
-        return "fbkit"
-    return str(called)
-
-
 def show(result: dict[str, Any], as_json: bool, for_people: Callable[[], None]) -> None:
     """Print ``result`` as one JSON object on stdout, or let ``for_people`` print it."""
     if as_json:
         sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")
     else:
         for_people()
+
+
+def say_next(*arguments: object) -> None:
+    """Name the command to try next, as the user can type it: fbkit by its path where the shell does not find it."""
+    called = Path(sys.argv[0])
+    found = shutil.which("fbkit")
+    known = called.name != "fbkit" or (found and Path(found).resolve() == called.resolve())
+    stdout.print("next: " + shlex.join(["fbkit" if known else str(called), *map(str, arguments)]))
+
+
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def speaks_for_all() -> bool:
+    """Whether this process is the one that talks to the user; torchrun's other workers keep silent."""
+    return not under_torchrun() or os.environ.get("RANK", "0") == "0"

@@ -15,6 +15,7 @@ from typing import Any
 from fbkit.errors import UserError
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
+MAX_JSON_DEPTH = 32
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -67,19 +68,33 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a file fbkit wrote")
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    if _deeper_than(value, MAX_JSON_DEPTH):
+        raise UserError(f"{path}: nested more than {MAX_JSON_DEPTH} deep; this is not a file fbkit wrote")
     return value
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    if depth == 0:
+        return True
+    return any(_deeper_than(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value))
+
+
 def refuse_existing(folder: Path) -> None:
-    """Raise UserError where ``folder`` already holds something."""
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+    """Raise UserError where ``folder`` is there already, empty or not."""
+    if folder.is_symlink() or folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove it")
 
 
@@ -88,7 +103,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden sibling to fill; it becomes ``folder`` when the block ends well and vanishes when it does not.
 
     Raises:
-        UserError: ``folder`` exists and is not empty, or its parent cannot be written.
+        UserError: ``folder`` exists, or its parent cannot be written.
     """
     refuse_existing(folder)
     try:
@@ -105,9 +120,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                     os.fsync(file.fileno())
         sync_folder(partial)
         try:
-            partial.rename(folder)  # over an empty folder too, but over nothing else
+            partial.rename(folder)
         except OSError as error:
-            raise UserError(f"{folder}: was made by somebody else meanwhile; choose another folder") from error
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
         sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -82,7 +82,7 @@ def test_the_exif_orientation_is_obeyed(orientation: int) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_every_colour_mode_becomes_grey_or_rgb(mode: str) -> None:
     image = Image.fromarray(noise(20, 20)).convert(mode)
-    data = encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG")
+    data = encoded(image, "JPEG" if mode in ("CMYK", "YCbCr") else "PNG")
     with Image.open(io.BytesIO(data)) as again:
         expected = np.asarray(again.convert("RGB")), np.asarray(again.convert("L"))
     assert np.array_equal(load_picture(data, 3, 20, 20), expected[0])
@@ -95,7 +95,7 @@ def test_sixteen_bits_become_eight_by_the_high_byte_not_white() -> None:
     assert np.array_equal(found, values >> 8)
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "WEBP"])
 def test_every_named_format_is_read(kind: str) -> None:
     image = Image.fromarray(np.full((16, 16, 3), 200, np.uint8))
     assert np.abs(load_picture(encoded(image, kind), 3, 16, 16).astype(int) - 200).max() <= 3
@@ -128,10 +128,21 @@ def test_what_cannot_be_decoded_is_named(data: bytes, said: str) -> None:
         load_picture(data, 3, 8, 8, "x.png")
 
 
+def test_broken_exif_is_damage_like_any_other() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x9286] = b"x" * 40
+    data = encoded(Image.fromarray(noise(12, 12)), "JPEG", exif=exif)
+    for place in range(20, 120):
+        for value in (0, 0xFF):
+            with suppress(UserError):
+                load_picture(data[:place] + bytes([value]) + data[place + 1 :], 3, 8, 8)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damaged_pictures_never_end_in_another_error(data: st.DataObject) -> None:
-    kind = data.draw(st.sampled_from(["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"]))
+    kind = data.draw(st.sampled_from(["BMP", "GIF", "JPEG", "PNG", "WEBP"]))
     content = bytearray(encoded(Image.fromarray(noise(12, 12)), kind))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -7,7 +7,7 @@ import torch
 from fbkit.train.algorithms import ALGORITHMS
 from fbkit.train.data import Dataset, Pictures
 from fbkit.train.federation import Federation
-from fbkit.train.models import build_model
+from fbkit.train.models import SplitModel, build_model, norm_layers
 from fbkit.train.partition import Clients
 from fbkit.train.recipe import parse_recipe
 from fbkit.train.workers import Workers
@@ -47,3 +47,12 @@ def two_clients(algorithm: str, weighting: str = "examples", **training: object)
     clients = Clients(train=owned, test=owned, training=(0, 1), held_out=(2,))
     model = build_model("conv4", 4, dataset.shape, 3, recipe.seed)
     return Federation(recipe, Workers(), dataset, clients, model, ALGORITHMS[algorithm])
+
+
+def static_statistics(model: SplitModel) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The mean and variance that each normalisation layer uses in eval mode."""
+    return {
+        name: (layer.running_mean, layer.running_var)
+        for name, layer in norm_layers(model).items()
+        if layer.running_mean is not None and layer.running_var is not None
+    }

@@ -6,8 +6,9 @@ import torch
 
 from fbkit.train.calibration import calibrate, pooled_statistics
 from fbkit.train.federation import Federation, run_round
-from fbkit.train.models import norm_layers, static_statistics
-from tests.train.small import two_clients
+from fbkit.train.models import norm_layers
+from fbkit.train.seeds import Purpose, torch_stream
+from tests.train.small import static_statistics, two_clients
 
 
 @pytest.fixture
@@ -27,7 +28,10 @@ def inputs_of(federation: Federation, layer: str, clients: tuple[int, ...]) -> n
     batcher = federation.batcher(augmented=False)
     with torch.no_grad():
         for client in clients:
-            for images, _ in batcher.plain(federation.dataset.train, federation.clients.train[client]):
+            indices = federation.clients.train[client]
+            stream = torch_stream(federation.recipe.seed, Purpose.CALIBRATION_ORDER, client)
+            mixed = indices[torch.randperm(len(indices), generator=stream)]
+            for images, _ in batcher.plain(federation.dataset.train, mixed):
                 federation.model(images)
     handle.remove()
     return np.concatenate(seen, axis=1)

@@ -9,10 +9,9 @@ from torch.nn.functional import cross_entropy
 from fbkit.train.calibration import calibrate
 from fbkit.train.evaluation import ClientAccuracies, evaluate_initial, evaluate_personalized, score
 from fbkit.train.federation import Federation, run_round
-from fbkit.train.models import static_statistics
 from fbkit.train.recipe import PersonalizationRecipe
 from fbkit.train.seeds import Purpose, torch_stream
-from tests.train.small import two_clients
+from tests.train.small import static_statistics, two_clients
 
 
 @pytest.fixture

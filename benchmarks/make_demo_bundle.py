@@ -1,6 +1,6 @@
 """Make the bundle and pictures that fbkit carries for ``fbkit demo --device``.
 
-    python export/make_demo_bundle.py
+    rm -r device_runtime/demo && python benchmarks/make_demo_bundle.py device_runtime/demo
 
 Trains the shipped recipe for 100 rounds (a minute or two), exports the body to ONNX, and takes pictures of the held-out
 client in the middle by accuracy before personalization: 10 of each of its classes to learn from and 14 to be judged by.
@@ -9,12 +9,12 @@ client in the middle by accuracy before personalization: 10 of each of its class
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 from fbkit.benchmarks.clients import write_clients
 from fbkit.console import Reporter
-from fbkit.device_runtime.demo import FOLDER
 from fbkit.export.exporting import export_run
 from fbkit.train.data import EMBEDDED, load_dataset
 from fbkit.train.partition import partition
@@ -25,7 +25,7 @@ from fbkit.train.training import train
 KEPT = {"train": 10, "test": 14}
 
 
-def main() -> None:
+def main(out: Path) -> None:
     recipe = load_recipe(None, ["training.rounds=100"])
     dataset = load_dataset(recipe.data.source)
     clients = partition(dataset, recipe.clients, recipe.seed)
@@ -41,8 +41,7 @@ def main() -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(picture, target)
         shutil.copy(EMBEDDED.with_name("LICENSE-fashion-mnist.txt"), Path(work) / "demo")
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        shutil.copytree(Path(work) / "demo", FOLDER)
+        shutil.copytree(Path(work) / "demo", out)
 
 
 def _middle_client(run: Run) -> int:
@@ -52,4 +51,4 @@ def _middle_client(run: Run) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))
