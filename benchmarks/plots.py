@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Told apart by eyes with any colour vision, on light and dark ground (Okabe and Ito's palette, the middle tones).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -37,6 +38,7 @@ def plot_convergence(result: dict[str, Any]) -> Figure:
                         row[1].plot([1000 * time for time in times], [values[key][0], *values[key]], **style)
         for row, up in zip(panels, ("test accuracy, %", "test loss, nats"), strict=True):
             _label(row[0], "epochs of head fine-tuning", up)
+            row[0].xaxis.set_major_locator(MaxNLocator(integer=True))
             _label(row[1], "milliseconds since the first look at the pictures", up)
         for axes in panels[1]:
             axes.set_yscale("log")
