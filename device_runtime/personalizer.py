@@ -148,6 +148,8 @@ class Personalizer:
         bundle = self._bundle
         head = self._personal_head() or bundle.head
         paths = [Path(picture) for picture in pictures]
+        if not paths:
+            return []
         probabilities = head.probabilities(self._look_at(paths, {}, _Clock()).features)
         return [
             Prediction(

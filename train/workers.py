@@ -82,9 +82,8 @@ def run_on_workers(
         UserError: a worker ended before its time.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # more threads would change the order of sums inside a worker, and cost more than they give
+    # More threads would change the order of sums inside a worker, and cost more than they give.
+    torch.set_num_threads(1)
     try:
         if under_torchrun():
             return _under_torchrun(function, arguments, first_only)

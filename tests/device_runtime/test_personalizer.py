@@ -345,5 +345,6 @@ def test_sigkill_at_any_moment_leaves_the_old_head_or_the_new_one(
 def test_a_personalizer_without_a_profile_predicts_but_does_not_fit(onnx_bundle: Path, client: Path) -> None:
     personalizer = Personalizer(Bundle.open(onnx_bundle))
     assert len(personalizer.predict(sorted((client / "test").rglob("*.png"))[:3])) == 3
+    assert personalizer.predict([]) == []
     with pytest.raises(UserError, match="give a profile folder"):
         personalizer.fit(client / "train")
