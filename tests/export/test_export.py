@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from fbkit.export.target import Lowered
 from fbkit.train.data import load_dataset
 from fbkit.train.models import build_model, norm_layers, set_static_statistics
 from fbkit.train.run_folder import Run
-from tests.conftest import Outcome
+from tests.conftest import FBKIT, Outcome
 
 
 def test_bundle_and_torch_agree_on_a_thousand_test_pictures(bundle_folder: Path, small_run: Run) -> None:
@@ -144,6 +147,25 @@ def test_a_difference_on_real_pictures_alone_is_found(
     with pytest.raises(UserError, match="the exported body differs from torch"):
         export_run(small_run.folder, "onnx", tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["onnx", "executorch"])
+def test_ctrl_c_ends_at_once_in_one_line_and_leaves_nothing(
+    small_run: Run, tmp_path: Path, target: str, full: bool
+) -> None:
+    for seconds in [0.3, 0.8, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0] if full else [2.5]:
+        out = tmp_path / "out" / "bundle"
+        command = [FBKIT, "export", small_run.folder, "--target", target, "--out", out]
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        if process.returncode == 0:  # it was done before
+            shutil.rmtree(out)
+            continue
+        assert process.returncode == 130, errors
+        assert errors == "fbkit: interrupted\n"
+        assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
 def test_bad_input_ends_in_one_line(small_run: Run, tmp_path: Path, fbkit: Callable[..., Outcome]) -> None:
