@@ -40,6 +40,8 @@ def find_clients(folder: Path) -> list[ClientFolder]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected CLIENT/train/CLASS/PICTURE and CLIENT/test/CLASS/PICTURE")
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        raise UserError(f"{folder}: is a single client; give the folder that holds it")
     clients = []
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):

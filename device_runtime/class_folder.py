@@ -37,6 +37,8 @@ def read_class_folder(folder: Path, classes: tuple[str, ...]) -> list[LabelledPi
             for path in sorted(class_folder.iterdir())
             if path.is_file() and not path.name.startswith(".") and path.name.lower() not in _NOT_PICTURES
         ]
+    if not pictures and any(path.is_file() for path in folder.iterdir()):
+        raise UserError(f"{folder}: has files but no folder named after a class; give the folder above, or sort them")
     if not pictures:
         raise UserError(
             f"{folder}: holds no pictures; expected {folder}/CLASS/PICTURE with CLASS such as {classes[0]!r}"

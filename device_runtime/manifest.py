@@ -113,7 +113,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{folder}: no such bundle folder")
     path = folder / FILE_NAME
     if not path.is_file():
-        raise UserError(f"{folder}: not a bundle, it has no {FILE_NAME}; make one with: fbkit export RUN --out BUNDLE")
+        raise UserError(
+            f"{folder}: not a bundle, it has no {FILE_NAME}; make one with: fbkit export RUN --target onnx --out BUNDLE"
+        )
     top = _Fields(path, "", read_json(path))
     if top.value("schema") != SCHEMA:
         raise top.error("schema", f"must be {SCHEMA!r}")

@@ -115,9 +115,12 @@ def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recip
         raise UserError(f"{path}: no recipe can be read there ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML ({error})") from error
+    recipe = parse_recipe(values, str(path))
+    if not settings:
+        return recipe
     for setting in settings:
         _apply(values, setting)
-    return parse_recipe(values, str(path))
+    return parse_recipe(values, "--set")
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:

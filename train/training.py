@@ -128,6 +128,11 @@ def _run_rounds(federation: Federation, run: Run, first: int, log: MetricsLog | 
                     f"{settings.algorithm} round {number}/{settings.rounds}: loss {result.loss:.3f}, accuracy before "
                     f"personalization {accuracies.mean:.1f}%, {values['pictures_per_second']:.0f} pictures/s"
                 )
+            elif not reporter.has_bars and number % max(1, settings.rounds // 10) == 0:
+                reporter.line(
+                    f"{settings.algorithm} round {number}/{settings.rounds}: loss {result.loss:.3f}, "
+                    f"{values['pictures_per_second']:.0f} pictures/s"
+                )
             if log:
                 log.write(number, values)
                 if result.stop or last or number % settings.checkpoint_every == 0:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from types import FrameType
 from typing import Annotated
 
@@ -77,7 +78,7 @@ def main() -> None:
             code = _say("interrupted", 130)
     except BaseException as error:
         if os.environ.get("FBKIT_DEBUG"):
-            raise
+            traceback.print_exc()
         if isinstance(error, Interrupted):
             code = _say(str(error), 130)
         elif interrupted:
@@ -87,7 +88,7 @@ def main() -> None:
         elif isinstance(error, typer.TyperException):
             code = _say(" ".join(error.format_message().split()), 2)
         elif isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written
-            code = _say(f"{error.filename or 'a file'}: {error.strerror}", 2)
+            code = _say(f"{error.filename or 'standard output or a file'}: {error.strerror}", 2)
         else:
             raise
     sys.exit(code)

@@ -47,6 +47,10 @@ class Reporter:
     ) -> None:
         self._bars.stop()
 
+    @property
+    def has_bars(self) -> bool:
+        return self._console.is_terminal
+
     def line(self, text: str) -> None:
         """Say something that stays on the screen."""
         self._console.print(text, soft_wrap=True)

@@ -83,6 +83,7 @@ def test_bad_input_ends_in_one_line_and_leaves_nothing(
         ((onnx_bundle, twin, "--clients", clients), "bundles must have different folder names"),
         ((onnx_bundle, "--clients", half), "test: no such folder; every client needs one"),
         ((onnx_bundle, "--clients", tmp_path / "empty"), "holds no clients"),
+        ((onnx_bundle, "--clients", sorted(clients.iterdir())[0]), "is a single client; give the folder that holds it"),
         ((onnx_bundle, "--clients", tmp_path / "none"), "no such folder"),
         ((onnx_bundle, "--clients", broken), "not a picture that can be read"),
         ((tmp_path / "none", "--clients", clients), "no such bundle folder"),

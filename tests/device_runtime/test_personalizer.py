@@ -123,6 +123,14 @@ def unknown_class(pictures: Path) -> None:
     next(path for path in pictures.iterdir()).rename(pictures / "spaceship")
 
 
+def one_level_too_deep(pictures: Path) -> None:
+    for path in list(pictures.rglob("*.png")):
+        path.rename(pictures / path.name)
+    for path in list(pictures.iterdir()):
+        if path.is_dir():
+            path.rmdir()
+
+
 def empty(pictures: Path) -> None:
     shutil.rmtree(pictures)
     pictures.mkdir()
@@ -134,6 +142,7 @@ def empty(pictures: Path) -> None:
         (unreadable_among_good, ".png: not a picture that can be read"),
         (unknown_class, "'spaceship' is not a class of this bundle; its classes: t-shirt, trouser"),
         (empty, "holds no pictures; expected "),
+        (one_level_too_deep, "has files but no folder named after a class; give the folder above"),
         (shutil.rmtree, "no such folder; expected one with a folder of pictures for each class"),
     ],
 )
@@ -199,8 +208,10 @@ def test_other_bad_input_ends_in_one_line(
 def test_debug_shows_the_traceback(onnx_bundle: Path, tmp_path: Path) -> None:
     command = [str(FBKIT), "predict", str(onnx_bundle), str(tmp_path / "none.png"), "--debug"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
     assert "Traceback" in result.stderr
     assert "UserError" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("fbkit: ")
 
 
 def damage_state(profile: Profile) -> None:
