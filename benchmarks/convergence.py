@@ -89,9 +89,12 @@ def run_convergence(
         curves = []
         opened = {name: Bundle.open(path) for name, path in zip(names, bundles, strict=True)}
         with reporter.stage("personalizing", len(folders) * len(opened)) as advance:
-            # Client by client, so that whatever else the machine does falls on every bundle alike.
-            for client in folders:
-                for name, bundle in opened.items():
+            # Client by client, each time beginning with another bundle: whatever else the machine does, and the threads
+            # that the bundle before has left spinning, fall on all of them alike.
+            for number, client in enumerate(folders):
+                for place in range(len(names)):
+                    name = names[(number + place) % len(names)]
+                    bundle = opened[name]
                     profile = folder / "profiles" / name / client.name
                     curves.append(measure(name, bundle, client, profile, schedule))
                     advance(f"{name}: {curves[-1].points[-1].test_accuracy:.1f}%")
