@@ -18,6 +18,7 @@ from fbkit.console import Reporter
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.personalizer import Personalizer
+from fbkit.device_runtime.shuffle import epoch_order
 from fbkit.device_runtime.solvers.sgd import Schedule
 from fbkit.errors import UserError
 from fbkit.files import whole_folder, write_atomic, write_json
@@ -89,11 +90,11 @@ def run_convergence(
         curves = []
         opened = {name: Bundle.open(path) for name, path in zip(names, bundles, strict=True)}
         with reporter.stage("personalizing", len(folders) * len(opened)) as advance:
-            # Client by client, each time beginning with another bundle: whatever else the machine does, and the threads
+            # Client by client, the bundles each time in another order: whatever else the machine does, and the threads
             # that the bundle before has left spinning, fall on all of them alike.
-            for number, client in enumerate(folders):
-                for place in range(len(names)):
-                    name = names[(number + place) % len(names)]
+            for number, client in enumerate(folders, start=1):
+                for place in epoch_order(len(names), schedule.seed, number).tolist():
+                    name = names[place]
                     bundle = opened[name]
                     profile = folder / "profiles" / name / client.name
                     curves.append(measure(name, bundle, client, profile, schedule))
