@@ -5,19 +5,14 @@ The functions behind the commands: ``run_convergence`` (fbkit bench convergence)
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fbkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fbkit.benchmarks.convergence import run_convergence
     from fbkit.benchmarks.demo import run_demo
 
-_HOMES = {"run_convergence": "convergence", "run_demo": "demo"}
+__getattr__ = lazy_names(__name__, {"run_convergence": "convergence", "run_demo": "demo"})
 
 __all__ = ["run_convergence", "run_demo"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -12,8 +12,9 @@ The functions behind the commands: ``read_manifest`` (inspect), ``check_bundle``
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fbkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fbkit.device_runtime.bundle import Bundle
@@ -23,19 +24,16 @@ if TYPE_CHECKING:
     from fbkit.device_runtime.personalizer import Personalizer
     from fbkit.device_runtime.solvers.sgd import Schedule
 
-_HOMES = {
-    "Bundle": "bundle",
-    "Head": "head",
-    "Personalizer": "personalizer",
-    "Schedule": "solvers.sgd",
-    "check_bundle": "checking",
-    "read_manifest": "manifest",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Bundle": "bundle",
+        "Head": "head",
+        "Personalizer": "personalizer",
+        "Schedule": "solvers.sgd",
+        "check_bundle": "checking",
+        "read_manifest": "manifest",
+    },
+)
 
 __all__ = ["Bundle", "Head", "Personalizer", "Schedule", "check_bundle", "read_manifest"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -28,7 +28,11 @@ def check_bundle(folder: str | os.PathLike[str]) -> CheckReport:
     Raises:
         UserError: something is not as the manifest says or not within tolerance.
     """
-    bundle = Bundle.open(folder)
+    return check_opened(Bundle.open(folder))
+
+
+def check_opened(bundle: Bundle) -> CheckReport:
+    """As ``check_bundle``, for a bundle that was opened, and so verified, already."""
     manifest = bundle.manifest
     probe = probe_from_bytes(read_file(bundle.folder, manifest, manifest.probe), manifest, manifest.probe)
     features = bundle.body.features(normalise(probe.pictures, manifest.input))[: manifest.step_batch]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fbkit.console import say_next, stdout
 from fbkit.device_runtime.bundle import Bundle
-from fbkit.device_runtime.checking import check_bundle
+from fbkit.device_runtime.checking import check_opened
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.personalizer import Personalizer
 from fbkit.device_runtime.solvers.sgd import Schedule
@@ -31,13 +31,13 @@ def run_device_demo(out: Path | None = None) -> None:
     refuse_existing(out)
     folder, pictures = FOLDER / "bundle", FOLDER / "pictures"
 
-    report = check_bundle(folder)
+    bundle = Bundle.open(folder)
+    report = check_opened(bundle)
     worst = max(report.errors.values())
     stdout.print(
         f"1. the bundle is whole and runs here on {report.runtime} (largest self-test error {worst:.0e})",
     )
 
-    bundle = Bundle.open(folder)
     personalizer = Personalizer(bundle, out)
     features, labels = personalizer.read_folder(pictures / "test")
     heads: list[Head] = [bundle.head]

@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fbkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fbkit.export.exporting import export_run
 
+__getattr__ = lazy_names(__name__, {"export_run": "exporting"})
+
 __all__ = ["export_run"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "export_run":
-        from fbkit.export.exporting import export_run
-
-        return export_run
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

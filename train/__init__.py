@@ -6,27 +6,25 @@ They are imported when first used, so that the command line starts without torch
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fbkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fbkit.train.recipe import Recipe, load_recipe
     from fbkit.train.run_folder import Run, open_run
     from fbkit.train.training import resume, train
 
-_HOMES = {
-    "Recipe": "recipe",
-    "load_recipe": "recipe",
-    "Run": "run_folder",
-    "open_run": "run_folder",
-    "resume": "training",
-    "train": "training",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Recipe": "recipe",
+        "load_recipe": "recipe",
+        "Run": "run_folder",
+        "open_run": "run_folder",
+        "resume": "training",
+        "train": "training",
+    },
+)
 
 __all__ = ["Recipe", "Run", "load_recipe", "open_run", "resume", "train"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
