@@ -17,9 +17,9 @@ from fbkit.device_runtime.solvers.sgd import Schedule
 from fbkit.errors import Interrupted
 from fbkit.export.exporting import export_run
 from fbkit.files import refuse_existing, write_json
-from fbkit.train.data import load_dataset
 from fbkit.train.partition import partition
 from fbkit.train.recipe import load_recipe
+from fbkit.train.sources import load_dataset
 from fbkit.train.training import train
 
 ALGORITHMS = ("fedbabu", "fedavg")
@@ -74,7 +74,7 @@ def run_demo(out: Path, settings: tuple[str, ...] = (), reporter: Reporter | Non
 
     with timed("write the held-out clients' pictures"), reporter.stage("writing pictures", 1) as advance:
         recipe = runs[ALGORITHMS[0]].recipe
-        dataset = load_dataset(recipe.data.source)
+        dataset = load_dataset(recipe.data, recipe.seed)
         clients = partition(dataset, recipe.clients, recipe.seed)
         write_clients(dataset, clients, clients.held_out, out / "clients")
         advance("")

@@ -16,10 +16,11 @@ from pathlib import Path
 from fbkit.benchmarks.clients import write_clients
 from fbkit.console import Reporter
 from fbkit.export.exporting import export_run
-from fbkit.train.data import EMBEDDED, load_dataset
 from fbkit.train.partition import partition
 from fbkit.train.recipe import load_recipe
 from fbkit.train.run_folder import Run
+from fbkit.train.sources import load_dataset
+from fbkit.train.sources.embedded import EMBEDDED
 from fbkit.train.training import train
 
 KEPT = {"train": 10, "test": 14}
@@ -27,7 +28,7 @@ KEPT = {"train": 10, "test": 14}
 
 def main(out: Path) -> None:
     recipe = load_recipe(None, ["training.rounds=100"])
-    dataset = load_dataset(recipe.data.source)
+    dataset = load_dataset(recipe.data, recipe.seed)
     clients = partition(dataset, recipe.clients, recipe.seed)
     with tempfile.TemporaryDirectory() as work, Reporter() as reporter:
         run = train(recipe, Path(work) / "run", reporter=reporter)
@@ -46,7 +47,8 @@ def main(out: Path) -> None:
 
 def _middle_client(run: Run) -> int:
     evaluation = run.evaluation
-    by_accuracy = sorted(zip(evaluation.initial.static.per_client, evaluation.clients, strict=True))
+    static = dict(evaluation.initial.measured())["static"]
+    by_accuracy = sorted(zip(static.per_client, evaluation.clients, strict=True))
     return by_accuracy[len(by_accuracy) // 2][1]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import jinja2
 
-from fbkit.benchmarks.plots import plot_convergence, plot_rounds, to_svg
+from fbkit.benchmarks.plots import plot_convergence, plot_rounds
 from fbkit.files import whole_folder, write_atomic
+from fbkit.plotting import to_svg
 from fbkit.train.metrics import read_metrics
 from fbkit.train.recipe import recipe_to_toml
 from fbkit.train.run_folder import Run
@@ -71,6 +72,6 @@ def run_rows(name: str, run: Run) -> dict[str, Any]:
     return {
         "name": name,
         "calibration": evaluation.calibration.kept,
-        "initial": {"batch": evaluation.initial.batch.mean, "static": evaluation.initial.static.mean},
+        "initial": {name: figures.mean for name, figures in evaluation.initial.measured()},
         "personalized": evaluation.personalized,
     }

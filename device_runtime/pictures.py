@@ -8,7 +8,10 @@ Resize does on PIL images), cut the centre out.
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -28,19 +31,36 @@ def load_picture(data: bytes, channels: int, height: int, width: int, name: str 
     Raises:
         UserError: not a picture in one of ``FORMATS``, damaged, or absurdly large.
     """
+    with _naming(name):
+        return fit_picture(_decode(data, channels), height, width)
+
+
+def decode_picture(data: bytes, channels: int, name: str = "picture") -> Image.Image:
+    """The picture at its own size, upright, in mode L or RGB; ``load_picture`` without the last step."""
+    with _naming(name):
+        return _decode(data, channels)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd tags in files that decode all the same
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                upright = ImageOps.exif_transpose(_with_eight_bits(image))
-                return fit_picture(upright.convert("L" if channels == 1 else "RGB"), height, width)
+        yield
     except UnidentifiedImageError as error:
         raise UserError(f"{name}: not a picture that can be read (known: {', '.join(FORMATS)})") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise UserError(f"{name}: has too many pixels to be opened safely") from error
     except Exception as error:
         raise UserError(f"{name}: damaged, cannot be decoded ({error})") from error
+
+
+def _decode(data: bytes, channels: int) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd tags in files that decode all the same
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            # Pillow only warns of this, and Python's filters of warnings are shared by all threads.
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError
+            return ImageOps.exif_transpose(with_eight_bits(image)).convert("L" if channels == 1 else "RGB")
 
 
 def fit_picture(image: Image.Image, height: int, width: int) -> Bytes:
@@ -70,7 +90,7 @@ def _without_far_ends(image: Image.Image, ratio: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _with_eight_bits(image: Image.Image) -> Image.Image:
+def with_eight_bits(image: Image.Image) -> Image.Image:
     """Bring 16-bit grey pictures down to 8 bits by their high byte; Pillow alone would clip them to white."""
     if not image.mode.startswith("I"):
         return image

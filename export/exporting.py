@@ -22,30 +22,35 @@ from fbkit.export.quiet import quiet_exporters
 from fbkit.export.target import STEP_BATCH, find_target
 from fbkit.export.verification import verify
 from fbkit.files import refuse_existing, sha256_bytes, sha256_file, whole_folder, write_atomic, write_json
-from fbkit.train.data import load_dataset
+from fbkit.train.data import Dataset
 from fbkit.train.models import SplitModel
+from fbkit.train.recipe import NO_COMMON_BODY
 from fbkit.train.run_folder import Run, open_run
+from fbkit.train.sources import load_dataset
 
 # Of the largest feature or logit: the same arithmetic in another order stays far below it, a wrong graph far above.
 TOLERANCE = 1e-4
 VERIFIED_PICTURES = 1000
 
 
-def export_run(run_folder: Path, target: str, out: Path) -> Bundle:
+def export_run(run_folder: Path, target: str, out: Path, dataset: Dataset | None = None) -> Bundle:
     """Export a finished run as a bundle, verify what was written, and open it.
 
     Args:
         run_folder: what ``fbkit train`` wrote.
         target: ``onnx`` or ``executorch``.
         out: the bundle folder to make; it appears whole or not at all.
+        dataset: the data set of a run that was given its data in Python.
 
     Raises:
-        UserError: the run is not finished, ``out`` exists, a package is missing, or the bundle differs from torch by
-            more than ``TOLERANCE`` of the largest feature on ``VERIFIED_PICTURES`` test pictures.
+        UserError: the run is not finished or has no body that all share, ``out`` exists, a package is missing, or the
+            bundle differs from torch by more than ``TOLERANCE`` of the largest feature on ``VERIFIED_PICTURES`` test
+            pictures.
     """
     refuse_existing(out)
     run = open_run(run_folder)
     model = run.load_model()
+    _refuse_unexportable(run)
     classes = run.classes
     with quiet_exporters():
         lowered = find_target(target).lower(fold_body(model.body), run.shape, model.head.in_features, len(classes))
@@ -80,10 +85,23 @@ def export_run(run_folder: Path, target: str, out: Path) -> Bundle:
         for name, data in contents.items():
             write_atomic(folder / name, data)
         write_json(folder / FILE_NAME, manifest.to_json())
-        pictures, labels = _real_pictures(run)
+        pictures, labels = _real_pictures(run, dataset)
         verification = verify(Bundle.open(folder), model, pictures, labels)
         write_json(folder / FILE_NAME, replace(manifest, verification=asdict(verification)).to_json())
     return Bundle.open(out)
+
+
+def _refuse_unexportable(run: Run) -> None:
+    algorithm = run.recipe.training.algorithm
+    if algorithm in NO_COMMON_BODY:
+        raise UserError(
+            f"{run.folder}: with {algorithm} every client has its own body; there is no common one to export"
+        )
+    if not run.has_statistics:
+        raise UserError(
+            f"{run.folder}: has no static statistics, so its body cannot take one picture at a time; "
+            "train with training.calibrate = true"
+        )
 
 
 def _input_spec(run: Run) -> InputSpec:
@@ -105,17 +123,30 @@ def _provenance(run: Run, target: str) -> dict[str, Any]:
     return {
         "fbkit": fbkit.__version__,
         "exported_with": {name: importlib.metadata.version(name) for name in ("torch", target)},
-        "recipe": run.recipe.model_dump(mode="json"),
+        "recipe": _without_paths(run.recipe.model_dump(mode="json")),
         "seed": run.recipe.seed,
         "data_fingerprint": run.description.data_fingerprint,
         "body_sha256": sha256_file(run.folder / "body.safetensors"),
-        "initial_accuracy": run.evaluation.initial.static.mean,
+        "initial_accuracy": _initial_accuracy(run),
     }
 
 
-def _real_pictures(run: Run) -> tuple[Bytes, Labels]:
+def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A bundle goes to strangers: file names may, the folders they lie in may not."""
+    recipe["data"]["root"] = Path(recipe["data"]["root"]).name
+    recipe["model"]["init"] = Path(recipe["model"]["init"]).name
+    return recipe
+
+
+def _initial_accuracy(run: Run) -> float | None:
+    initial = run.evaluation.initial
+    figures = initial.static or initial.batch
+    return figures.mean if figures else None
+
+
+def _real_pictures(run: Run, dataset: Dataset | None) -> tuple[Bytes, Labels]:
     """The first test pictures of the run's data."""
-    dataset = load_dataset(run.recipe.data.source)
+    dataset = dataset or load_dataset(run.recipe.data, run.recipe.seed)
     if dataset.fingerprint != run.description.data_fingerprint:
         raise UserError(f"{run.folder}: was trained on other pictures than {run.recipe.data.source} holds now")
     test = dataset.test

@@ -15,10 +15,10 @@ from hypothesis import settings
 from fbkit.benchmarks.clients import write_clients
 from fbkit.cli import main
 from fbkit.export.exporting import export_run
-from fbkit.train.data import load_dataset
 from fbkit.train.partition import partition
 from fbkit.train.recipe import load_recipe
 from fbkit.train.run_folder import Run
+from fbkit.train.sources import load_dataset
 from fbkit.train.training import train
 
 # A narrow net, few rounds: the smallest run in which every stage does real work.
@@ -83,7 +83,7 @@ def bundle_folder(request: pytest.FixtureRequest) -> Path:
 def clients(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two held-out clients as folders client/{train,test}/class/picture."""
     folder = tmp_path_factory.mktemp("clients") / "clients"
-    dataset = load_dataset(small_run.recipe.data.source)
+    dataset = load_dataset(small_run.recipe.data)
     dealt = partition(dataset, small_run.recipe.clients, small_run.recipe.seed)
     write_clients(dataset, dealt, dealt.held_out[:2], folder)
     return folder

@@ -31,7 +31,8 @@ def train(
     require("pydantic", "train")
     require("tensorboard", "train")
     from fbkit.train import training
-    from fbkit.train.recipe import load_recipe
+    from fbkit.train.evaluation_report import print_evaluation
+    from fbkit.train.recipe import NO_COMMON_BODY, load_recipe
 
     if resume and (recipe or settings):
         raise UserError("--resume goes on with the run's own recipe; leave RECIPE and --set away")
@@ -43,12 +44,14 @@ def train(
     if not speaks_for_all():
         return
     evaluation = run.evaluation
+    size = run.description.model
     stdout.print(f"run folder: {run.folder}")
-    for statistics, figures in (("batch", evaluation.initial.batch), ("static", evaluation.initial.static)):
-        stdout.print(f"accuracy before personalization, {statistics} statistics: {figures.mean:.1f}%")
-    for after in evaluation.personalized:
-        stdout.print(
-            f"after {after.part} fine-tuning, {after.epochs} epochs at {after.lr}, {after.statistics} statistics: "
-            f"{after.mean:.1f}% +- {after.std:.1f} across {len(evaluation.clients)} clients",
-        )
-    say_next("export", run.folder, "--target", "onnx", "--out", "BUNDLE")
+    stdout.print(
+        f"model: {run.recipe.model.name}, {size.body_parameters:,} parameters in the body, {size.features} features, "
+        f"{size.head_parameters:,} parameters in the head"
+    )
+    print_evaluation(evaluation)
+    if run.recipe.training.algorithm in NO_COMMON_BODY or not run.has_statistics:
+        say_next("evaluate-run", run.folder, "--out", "EVALUATION")
+    else:
+        say_next("export", run.folder, "--target", "onnx", "--out", "BUNDLE")

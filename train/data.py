@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from fbkit.files import sha256_bytes
-
-EMBEDDED = Path(__file__).parent / "embedded" / "fashion-mnist-10k.npz"
-FASHION_MNIST_CLASSES = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle-boot",
-)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -41,8 +23,20 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Owners:
+    """Clients that come with the data: each one's name and its indices into the training and test pictures."""
+
+    names: tuple[str, ...]
+    train: tuple[Tensor, ...]
+    test: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A source's pictures, and the mean and std of each channel (of values in 0..1) that normalise them."""
+    """A source's pictures, and the mean and std of each channel (of values in 0..1) that normalise them.
+
+    ``owners`` is None where the pictures belong to nobody yet and are to be dealt to clients.
+    """
 
     train: Pictures
     test: Pictures
@@ -50,36 +44,13 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    owners: Owners | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a picture."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
-
-
-def load_dataset(source: str) -> Dataset:
-    """Load a source by its name in the recipe."""
-    return {"fashion-mnist-10k": _load_embedded}[source]()
-
-
-def _load_embedded() -> Dataset:
-    with np.load(EMBEDDED, allow_pickle=False) as arrays:
-        parts = {
-            name: Pictures(
-                torch.from_numpy(arrays[f"{name}_images"]).unsqueeze(1),
-                torch.from_numpy(arrays[f"{name}_labels"]).long(),
-            )
-            for name in ("train", "test")
-        }
-    return Dataset(
-        train=parts["train"],
-        test=parts["test"],
-        classes=FASHION_MNIST_CLASSES,
-        mean=(0.2860,),
-        std=(0.3530,),
-        fingerprint=sha256_bytes(EMBEDDED.read_bytes()),
-    )
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,37 @@
-"""Accuracy of each client on its own test pictures, before and after it personalizes the model."""
+"""How good a run's model is for each client on its own test pictures: as it is, fine-tuned, and by class templates."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import nn
 
+from fbkit.train.calibration import Calibration
 from fbkit.train.federation import Federation
-from fbkit.train.local_sgd import LocalSGD
-from fbkit.train.recipe import PersonalizationRecipe
+from fbkit.train.judging import mixed, score
+from fbkit.train.local_sgd import LocalSGD, run_steps
+from fbkit.train.models import norm_layers, set_static_statistics
+from fbkit.train.norm_statistics import client_statistics
+from fbkit.train.pooled import pooled_accuracies
+from fbkit.train.recipe import OWN_PART, EvaluationRecipe, PersonalizationRecipe, StatisticsName
+from fbkit.train.records import (
+    Accuracies,
+    ByStatistics,
+    CalibrationRecord,
+    Evaluation,
+    PersonalizedAccuracies,
+    PooledAccuracies,
+    PooledByStatistics,
+)
+from fbkit.train.representation import class_templates, features_of, nearest_template
 from fbkit.train.seeds import Purpose, torch_stream
 
-Statistics = Literal["batch", "static"]
+Advance = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -37,72 +51,177 @@ class ClientAccuracies:
         worst = ordered[: max(1, len(ordered) // 10)]
         return {"mean": self.mean, "std": float(np.std(ordered)), "worst_decile": float(worst.mean())}
 
+    def record(self) -> Accuracies:
+        return Accuracies(**self.summary(), per_client=list(self.accuracies))
 
-def evaluate_initial(federation: Federation, clients: Sequence[int], statistics: Statistics) -> ClientAccuracies:
-    """The server's model as it is, normalised by each batch or by its static statistics."""
-    return _per_client(federation, clients, lambda client: test_accuracy(federation, client, statistics))
+
+def stages_of(evaluation: EvaluationRecipe, personalization: Sequence[PersonalizationRecipe]) -> int:
+    """How often ``evaluate`` calls ``advance``."""
+    return len(evaluation.statistics) * (1 + evaluation.templates + evaluation.pooled) + len(personalization)
+
+
+def evaluate(
+    federation: Federation,
+    evaluation: EvaluationRecipe,
+    personalization: Sequence[PersonalizationRecipe],
+    calibration: Calibration,
+    advance: Advance = lambda _note: None,
+) -> Evaluation:
+    """All that the two recipes ask for; every worker takes its share of the clients and gets the whole result."""
+    clients = federation.clients.chosen(evaluation.clients)
+    initial: dict[str, Accuracies] = {}
+    templates: dict[str, Accuracies] = {}
+    pooled: dict[str, PooledAccuracies] = {}
+    for statistics in evaluation.statistics:
+        initial[statistics] = evaluate_initial(federation, clients, statistics).record()
+        advance(f"{statistics} statistics")
+        if evaluation.templates:
+            templates[statistics] = evaluate_templates(federation, clients, statistics).record()
+            advance("templates")
+        if evaluation.pooled:
+            pooled[statistics] = pooled_accuracies(federation, clients, statistics)
+            advance("pooled")
+    personalized: list[PersonalizedAccuracies] = []
+    for how in personalization:
+        personalized += _personalized_records(federation, clients, how)
+        advance(f"{how.part} fine-tuning")
+    own_part = OWN_PART.get(federation.recipe.training.algorithm, "none")
+    return Evaluation.model_validate(
+        {
+            "clients": list(clients),
+            "own_part": own_part,
+            "without_own": [c for c in clients if own_part != "none" and not federation.states.has(c)],
+            "calibration": CalibrationRecord.model_validate(asdict(calibration)),
+            "initial": _by_statistics(initial),
+            "templates": _by_statistics(templates) if templates else None,
+            "pooled": PooledByStatistics(batch=pooled.get("batch"), static=pooled.get("static")) if pooled else None,
+            "personalized": personalized,
+        }
+    )
+
+
+def _by_statistics(found: dict[str, Accuracies]) -> ByStatistics:
+    return ByStatistics(batch=found.get("batch"), static=found.get("static"))
+
+
+def _personalized_records(
+    federation: Federation, clients: Sequence[int], how: PersonalizationRecipe
+) -> Iterator[PersonalizedAccuracies]:
+    for (lr, epochs), result in evaluate_personalized(federation, clients, how).items():
+        yield PersonalizedAccuracies(
+            part=how.part, epochs=epochs, lr=lr, statistics=how.statistics, **result.record().model_dump()
+        )
+
+
+def evaluate_initial(federation: Federation, clients: Sequence[int], statistics: StatisticsName) -> ClientAccuracies:
+    """The model as it is after training: the server's, with each client's own part where the algorithm has one."""
+
+    def judge(client: int) -> list[float]:
+        with _as_client(federation, client, statistics):
+            return [test_accuracy(federation, client, statistics)]
+
+    return _per_client(federation, clients, 1, judge)[0]
+
+
+def evaluate_templates(federation: Federation, clients: Sequence[int], statistics: StatisticsName) -> ClientAccuracies:
+    """Without the head: the nearest mean feature of the classes in the client's training pictures."""
+
+    def judge(client: int) -> list[float]:
+        with _as_client(federation, client, statistics):
+            own, test = federation.clients.train[client], federation.clients.test[client]
+            known = features_of(federation, mixed(federation, own, client, 1), statistics, "train")
+            features, labels = features_of(federation, mixed(federation, test, client), statistics, "test")
+            found = nearest_template(features, *class_templates(*known))
+            return [100 * float((found == labels).double().mean())]
+
+    return _per_client(federation, clients, 1, judge)[0]
 
 
 def evaluate_personalized(
     federation: Federation, clients: Sequence[int], recipe: PersonalizationRecipe
-) -> ClientAccuracies:
-    """Fine-tune the server's model for each client on its training pictures (augmented as in training), then test it.
+) -> dict[tuple[float, int], ClientAccuracies]:
+    """Fine-tune the model for each client on its training pictures (augmented as in training), then test it.
 
-    The server's model is the same afterwards.
+    One fine-tuning for each learning rate, tested after each of the asked numbers of epochs. The server's model is the
+    same afterwards.
+
+    Returns:
+        By (learning rate, epochs), in the recipe's order.
     """
-    settings = federation.recipe.training
-    model = federation.model
-    start = copy.deepcopy(model.state_dict())
-    part = {"head": model.head, "body": model.body, "full": model}[recipe.part]
-    sgd = LocalSGD(recipe.lr, settings.momentum, settings.weight_decay)
+    settings, model = federation.recipe.training, federation.model
+    part: nn.Module = {"head": model.head, "body": model.body, "full": model}[recipe.part]
     batcher = federation.batcher(augmented=True)
+    asked = [(lr, epochs) for lr in recipe.lr for epochs in recipe.epochs]
 
-    def personalize_and_test(client: int) -> float:
-        model.load_state_dict(start)
-        model.train(recipe.statistics == "batch")
-        stream = torch_stream(federation.recipe.seed, Purpose.PERSONALIZATION, client)
-        sgd(
-            model,
-            part,
-            batcher.shuffled(federation.dataset.train, federation.clients.train[client], recipe.epochs, stream),
-        )
-        return test_accuracy(federation, client, recipe.statistics)
+    def personalize_and_judge(client: int) -> list[float]:
+        found: dict[tuple[float, int], float] = {}
+        own = federation.clients.train[client]
+        with _as_client(federation, client, recipe.statistics):
+            start = copy.deepcopy(model.state_dict())
+            for lr in recipe.lr:
+                model.load_state_dict(start)
+                optimizer = LocalSGD(lr, settings.momentum, settings.weight_decay).optimizer(part)
+                stream = torch_stream(federation.recipe.seed, Purpose.PERSONALIZATION, client)
+                with _own_randomness(federation, client):
+                    for epoch in range(1, max(recipe.epochs) + 1):
+                        model.train(recipe.statistics == "batch")
+                        batches = batcher.shuffled(federation.dataset.train, own, 1, stream)
+                        run_steps(model, part, batches, optimizer)
+                        if epoch in recipe.epochs:
+                            found[lr, epoch] = test_accuracy(federation, client, recipe.statistics)
+            model.load_state_dict(start)
+        return [found[key] for key in asked]
 
-    result = _per_client(federation, clients, personalize_and_test)
-    model.load_state_dict(start)
-    return result
+    results = _per_client(federation, clients, len(asked), personalize_and_judge)
+    return dict(zip(asked, results, strict=True))
 
 
-def test_accuracy(federation: Federation, client: int, statistics: Statistics) -> float:
+def test_accuracy(federation: Federation, client: int, statistics: StatisticsName) -> float:
     """Percent correct on a client's test pictures, shuffled (always the same way) so that a batch mixes its classes."""
     indices = federation.clients.test[client]
-    stream = torch_stream(federation.recipe.seed, Purpose.EVALUATION_ORDER, client)
-    correct, _ = score(federation, indices[torch.randperm(len(indices), generator=stream)], statistics, "test")
+    correct, _ = score(federation, mixed(federation, indices, client), statistics, "test")
     return 100 * correct / len(indices)
 
 
-def score(
-    federation: Federation, indices: Tensor, statistics: Statistics, split: Literal["train", "test"]
-) -> tuple[int, float]:
-    """How many of the pictures the present model gets right, and the sum of its losses on them."""
-    pictures = federation.dataset.train if split == "train" else federation.dataset.test
-    federation.model.train(statistics == "batch")
-    correct, loss = 0, 0.0
-    with torch.inference_mode():
-        for images, labels in federation.batcher(augmented=False).plain(pictures, indices):
-            logits = federation.model(images)
-            correct += int((logits.argmax(1) == labels).sum())
-            loss += float(cross_entropy(logits, labels, reduction="sum"))
-    return correct, loss
+@contextmanager
+def _as_client(federation: Federation, client: int, statistics: StatisticsName) -> Iterator[None]:
+    """``federation.as_client``; a body of the client's own also gets static statistics of its own pictures."""
+    own_part = OWN_PART.get(federation.recipe.training.algorithm)
+    needs_statistics = (
+        statistics == "static" and federation.recipe.model.norm == "batch" and own_part in ("body", "model")
+    )
+    with federation.as_client(client):
+        if not needs_statistics:
+            yield
+            return
+        layers = norm_layers(federation.model).values()
+        servers = [(layer, layer.running_mean, layer.running_var) for layer in layers]
+        try:
+            set_static_statistics(federation.model, client_statistics(federation, client))
+            yield
+        finally:
+            for layer, mean, variance in servers:
+                layer.running_mean, layer.running_var = mean, variance
 
 
-def _per_client(federation: Federation, clients: Sequence[int], measure: Callable[[int], float]) -> ClientAccuracies:
-    """Spread the clients over the workers and give every worker all results."""
+@contextmanager
+def _own_randomness(federation: Federation, client: int) -> Iterator[None]:
+    """torch's own generator, which dropout draws from, seeded for the client and put back afterwards."""
+    device = federation.workers.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(torch_stream(federation.recipe.seed, Purpose.DROPOUT, client).initial_seed())
+        yield
+
+
+def _per_client(
+    federation: Federation, clients: Sequence[int], count: int, measure: Callable[[int], list[float]]
+) -> list[ClientAccuracies]:
+    """Spread the clients over the workers; every worker gets all results, ``count`` figures for each client."""
     workers = federation.workers
-    results = torch.zeros(len(clients), dtype=torch.float64, device=workers.device)
+    results = torch.zeros(count, len(clients), dtype=torch.float64, device=workers.device)
     place = {client: position for position, client in enumerate(clients)}
     sizes = [len(federation.clients.test[client]) for client in clients]
     for client in workers.share(clients, sizes):
-        results[place[client]] = measure(client)
+        results[:, place[client]] = torch.tensor(measure(client), dtype=torch.float64)
     workers.add_up(results)
-    return ClientAccuracies(tuple(clients), tuple(results.tolist()))
+    return [ClientAccuracies(tuple(clients), tuple(row)) for row in results.tolist()]

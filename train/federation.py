@@ -1,27 +1,27 @@
-"""What every stage of a run works on, and one round of federated training."""
+"""What every stage of a run works on: data, clients, algorithm and the server's model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
-from torch import Tensor
-
+from fbkit.console import Reporter
+from fbkit.errors import UserError
 from fbkit.train.algorithms import ALGORITHMS, Algorithm
-from fbkit.train.data import Batcher, Dataset, Pictures, load_dataset
-from fbkit.train.local_sgd import LocalSGD
+from fbkit.train.client_states import ClientStates
+from fbkit.train.data import Batcher, Dataset, Pictures
 from fbkit.train.models import SplitModel, build_model
 from fbkit.train.partition import Clients, partition
-from fbkit.train.recipe import Recipe
-from fbkit.train.reduction import ReproducibleSum
-from fbkit.train.seeds import Purpose, numpy_stream, torch_stream
+from fbkit.train.recipe import Recipe, check_clients
+from fbkit.train.sources import load_dataset
 from fbkit.train.workers import Workers
 
 
 @dataclass(frozen=True)
 class Federation:
-    """A recipe made real: data, clients, algorithm and the server's model, on one worker."""
+    """A recipe made real on one worker."""
 
     recipe: Recipe
     workers: Workers
@@ -29,6 +29,7 @@ class Federation:
     clients: Clients
     model: SplitModel
     algorithm: Algorithm
+    states: ClientStates
 
     def batcher(self, augmented: bool) -> Batcher:
         data = self.recipe.data
@@ -40,16 +41,49 @@ class Federation:
             flip=data.flip and augmented,
         )
 
+    @contextmanager
+    def as_client(self, client: int) -> Iterator[None]:
+        """While open, ``model`` has the client's own part, where the algorithm gives it one and it has trained."""
+        own = self.algorithm.own(self.model)
+        if own is None:
+            yield
+            return
+        before = {name: value.clone() for name, value in own.state_dict().items()}
+        try:
+            self.states.restore(client, own)
+            yield
+        finally:
+            own.load_state_dict(before)
 
-def make_federation(recipe: Recipe, workers: Workers) -> Federation:
+
+def make_federation(
+    recipe: Recipe,
+    workers: Workers,
+    states: Path,
+    dataset: Dataset | None = None,
+    reporter: Reporter | None = None,
+) -> Federation:
     """Load the data, deal it to the clients and build the model at its random start.
 
+    Args:
+        states: the folder for what stays with clients.
+        dataset: the data set of a recipe whose source is ``given``.
+
     Raises:
-        UserError: the recipe's partition does not fit the data.
+        UserError: the data cannot be read, or the recipe does not fit them.
     """
-    dataset = load_dataset(recipe.data.source)
+    # Where pictures must be decoded or weights fetched, the first worker does it for all.
+    if not workers.is_first:
+        workers.wait_for_all()
+    dataset = dataset or load_dataset(recipe.data, recipe.seed, reporter)
+    model = build_model(recipe.model, dataset.shape, len(dataset.classes), recipe.seed)
+    if workers.is_first:
+        workers.wait_for_all()
     clients = partition(dataset, recipe.clients, recipe.seed)
-    model = build_model(recipe.model.name, recipe.model.width, dataset.shape, len(dataset.classes), recipe.seed)
+    try:
+        check_clients(recipe, len(clients.train))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     on_device = Dataset(
         Pictures(dataset.train.images.to(workers.device), dataset.train.labels.to(workers.device)),
         Pictures(dataset.test.images.to(workers.device), dataset.test.labels.to(workers.device)),
@@ -57,59 +91,7 @@ def make_federation(recipe: Recipe, workers: Workers) -> Federation:
         dataset.mean,
         dataset.std,
         dataset.fingerprint,
+        dataset.owners,
     )
     algorithm = ALGORITHMS[recipe.training.algorithm]
-    return Federation(recipe, workers, on_device, clients, model.to(workers.device), algorithm)
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """Mean local training loss over the cohort, pictures trained on by all workers, whether anyone asked to stop."""
-
-    loss: float
-    pictures: int
-    stop: bool
-
-
-def sample_cohort(recipe: Recipe, training: tuple[int, ...], round_number: int) -> list[int]:
-    """The clients of a round, drawn without repetition from those that train."""
-    rng = numpy_stream(recipe.seed, Purpose.COHORT, round_number)
-    cohort: list[int] = rng.choice(training, size=recipe.training.cohort, replace=False).tolist()
-    return cohort
-
-
-def run_round(federation: Federation, round_number: int, stop_asked: Callable[[], bool] = lambda: False) -> RoundResult:
-    """Train the cohort, each client from the server's weights, and average into ``federation.model`` in place.
-
-    The result is the same to the last bit for any number of workers of one CPU thread.
-    """
-    recipe, workers, model = federation.recipe, federation.workers, federation.model
-    settings = recipe.training
-    cohort = sample_cohort(recipe, federation.clients.training, round_number)
-    sizes = [len(federation.clients.train[client]) for client in cohort]
-    sgd = LocalSGD(recipe.learning_rate(round_number), settings.momentum, settings.weight_decay)
-    batcher = federation.batcher(augmented=True)
-
-    parameters = [parameter.data for parameter in federation.algorithm.averaged(model).parameters()]
-    server = [parameter.clone() for parameter in parameters]
-    scalar = torch.zeros(1, device=workers.device)
-    total = ReproducibleSum([*server, scalar, scalar])
-
-    model.train()
-    for client in workers.share(cohort, sizes):
-        _copy(server, parameters)
-        indices = federation.clients.train[client]
-        stream = torch_stream(recipe.seed, Purpose.LOCAL_TRAINING, round_number, client)
-        batches = batcher.shuffled(federation.dataset.train, indices, settings.local_epochs, stream)
-        loss = federation.algorithm.client_update(model, batches, sgd)
-        weight = len(indices) if settings.weighting == "examples" else 1
-        total.add([*parameters, scalar + loss, scalar + stop_asked()], weight)
-    workers.add_up(total.buffer)
-
-    *averaged, loss_mean, stop_mean = total.mean()
-    _copy([tensor.float() for tensor in averaged], parameters)
-    return RoundResult(float(loss_mean), sum(sizes) * settings.local_epochs, float(stop_mean) > 0)
-
-
-def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-    torch._foreach_copy_(target, source)
+    return Federation(recipe, workers, on_device, clients, model.to(workers.device), algorithm, ClientStates(states))

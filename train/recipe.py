@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fbkit.errors import UserError
+from fbkit.train.models.names import TORCHVISION, check_model_name
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "fashion-mnist.toml"
 
@@ -21,29 +22,88 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=1e3)]
 
 
+Source = Literal[
+    "fashion-mnist-10k",
+    "mnist",
+    "fashion-mnist",
+    "emnist",
+    "cifar10",
+    "cifar100",
+    "class-folders",
+    "client-folders",
+    "given",
+]
+AlgorithmName = Literal[
+    "fedavg",
+    "fedprox",
+    "fedbabu",
+    "fedprox-babu",
+    "fedper",
+    "fedrep",
+    "lg-fedavg",
+    "per-fedavg",
+    "ditto",
+    "local-only",
+    "centralized",
+    "centralized-fixed-head",
+]
+StatisticsName = Literal["static", "batch"]
+
+GIVEN = "given"  # a data set handed over in Python
+FOLDERS = ("class-folders", "client-folders")
+CLIENTS_IN_DATA = ("client-folders", GIVEN)  # the number of clients is known when the data are
+PRETRAINED = "pretrained"
+
+# The part of the model that stays with each client, where one does.
+OWN_PART = {"fedper": "head", "fedrep": "head", "lg-fedavg": "body", "ditto": "model", "local-only": "model"}
+
+# After these there is no body that all clients share, so nothing to calibrate or export.
+NO_COMMON_BODY = ("lg-fedavg", "local-only")
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataRecipe(_Section):
-    source: Literal["fashion-mnist-10k"] = "fashion-mnist-10k"
+    source: Source = "fashion-mnist-10k"
+    root: str = ""
+    emnist_split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = "balanced"
+    download: bool = False
+    size: int = Field(default=0, ge=0, le=4096)
+    channels: Literal[0, 1, 3] = 0
+    fit: Literal["resize", "pad"] = "resize"
+    mean: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    test_fraction: Fraction = 0.2
+    skip_broken: bool = False
     crop_padding: int = Field(default=0, ge=0, le=64)
     flip: bool = False
 
 
 class ClientsRecipe(_Section):
     count: Count = 100
+    partition: Literal["shards", "dirichlet", "iid"] = "shards"
     shards_per_client: Count = 2
+    alpha: float = Field(default=0.5, gt=0, le=1e6)
+    unbalanced: float = Field(default=0.0, ge=0, lt=1)
     held_out: int = Field(default=0, ge=0)
 
 
 class ModelRecipe(_Section):
-    name: Literal["conv4"] = "conv4"
+    name: str = Field(default="conv4", min_length=1)
     width: int = Field(default=64, ge=1, le=4096)
+    norm: Literal["batch", "running", "group"] = "batch"
+    init: str = ""
+    head: str = ""
 
 
 class TrainingRecipe(_Section):
-    algorithm: Literal["fedavg", "fedbabu"] = "fedbabu"
+    algorithm: AlgorithmName = "fedbabu"
     rounds: Count = 60
     cohort: Count = 10
     local_epochs: Count = 1
@@ -54,19 +114,29 @@ class TrainingRecipe(_Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     weighting: Literal["uniform", "examples"] = "uniform"
+    mu: float = Field(default=0.01, ge=0, le=1e6)
+    head_epochs: Count = 1
+    inner_lr: Rate = 0.01
+    pull: float = Field(default=0.1, ge=0, le=1e6)
+    calibrate: bool = True
     checkpoint_every: Count = 10
 
 
 class EvaluationRecipe(_Section):
     every: int = Field(default=0, ge=0)
     clients: Literal["held-out", "training", "all"] = "all"
+    statistics: tuple[StatisticsName, ...] = Field(default=("batch", "static"), min_length=1)
+    templates: bool = False
+    pooled: bool = False
 
 
 class PersonalizationRecipe(_Section):
+    """One fine-tuning for each learning rate, judged after each of the numbers of epochs."""
+
     part: Literal["head", "body", "full"]
-    epochs: Count
-    lr: Rate
-    statistics: Literal["static", "batch"] = "static"
+    epochs: Annotated[tuple[Count, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    lr: Annotated[tuple[Rate, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    statistics: StatisticsName = "static"
 
 
 class Recipe(_Section):
@@ -80,22 +150,58 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
-        training_clients = self.clients.count - self.clients.held_out
-        if training_clients < 1:
-            raise ValueError(f"clients.held_out = {self.clients.held_out} leaves none of {self.clients.count} to train")
-        if self.training.cohort > training_clients:
+        check_model_name(self.model.name)
+        data, algorithm = self.data, self.training.algorithm
+        if data.source != "fashion-mnist-10k" and data.source != GIVEN and not data.root:
+            raise ValueError(f"data.root is missing: the folder that holds the pictures of {data.source}")
+        if data.source in FOLDERS and not data.size:
             raise ValueError(
-                f"training.cohort = {self.training.cohort} is more than the {training_clients} clients that train"
+                f"data.size is missing: {data.source} holds pictures of any size, say to which to bring them"
             )
+        if len(data.mean) != len(data.std):
+            raise ValueError("data.mean and data.std need one number for each channel, or none")
+        if data.source not in CLIENTS_IN_DATA:
+            check_clients(self, self.clients.count)
         if self.evaluation.clients == "held-out" and self.clients.held_out == 0:
             raise ValueError("evaluation.clients = 'held-out' needs clients.held_out of at least 1")
+        if self.evaluation.pooled and algorithm in OWN_PART:
+            raise ValueError(
+                f"evaluation.pooled judges one model on everybody's pictures, but with training.algorithm = "
+                f"'{algorithm}' every client has its own {OWN_PART[algorithm]}"
+            )
+        if self.model.norm == "batch" and not self.training.calibrate:
+            asked = [*self.evaluation.statistics, *(how.statistics for how in self.personalization)]
+            if "static" in asked:
+                raise ValueError(
+                    "static statistics need training.calibrate = true (or a model.norm other than 'batch')"
+                )
+        if self.model.init == PRETRAINED and self.model.name not in TORCHVISION:
+            raise ValueError(f"model.init = 'pretrained' is for torchvision's models: {', '.join(TORCHVISION)}")
+        if self.model.init == PRETRAINED and self.model.norm == "group":
+            raise ValueError("model.init = 'pretrained' brings batch normalisation; set model.norm to batch or running")
         return self
+
+    def without_init(self) -> Recipe:
+        """The same for weights that are loaded anyway: the file that training started from may be gone by now."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"init": ""})})
 
     def learning_rate(self, round_number: int) -> float:
         """The local learning rate of a round, counted from 1."""
         done = (round_number - 1) / self.training.rounds
         passed = sum(done >= milestone for milestone in self.training.lr_milestones)
         return self.training.lr * self.training.lr_gamma**passed
+
+
+def check_clients(recipe: Recipe, count: int) -> None:
+    """Raise ValueError where ``count`` clients are too few for the recipe's cohort and held-out clients."""
+    training_clients = count - recipe.clients.held_out
+    if training_clients < 1:
+        raise ValueError(f"clients.held_out = {recipe.clients.held_out} leaves none of {count} to train")
+    pooled = recipe.training.algorithm.startswith("centralized")
+    if recipe.training.cohort > training_clients and not pooled:
+        raise ValueError(
+            f"training.cohort = {recipe.training.cohort} is more than the {training_clients} clients that train"
+        )
 
 
 def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recipe:

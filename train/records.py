@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fbkit.errors import UserError
 from fbkit.files import read_json
+from fbkit.train.recipe import StatisticsName
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -36,13 +38,23 @@ class InputRecord(_Record):
         return self
 
 
+class ModelRecord(_Record):
+    """The size of the model: numbers of parameters, and the width of the features between body and head."""
+
+    body_parameters: int
+    head_parameters: int
+    features: int
+
+
 class Description(_Record):
     """run.json."""
 
     schema_name: Literal["fbkit.run"] = Field(alias="schema")
-    version: Literal[1]
+    version: Literal[2]
     classes: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
     input: InputRecord
+    model: ModelRecord
+    clients: int = Field(ge=1)
     seed: int
     recipe_sha256: str
     data_fingerprint: str
@@ -70,35 +82,74 @@ class PersonalizedAccuracies(Accuracies):
     part: Literal["head", "body", "full"]
     epochs: int
     lr: float
-    statistics: Literal["static", "batch"]
+    statistics: StatisticsName
 
 
 class CalibrationRecord(_Record):
-    """The way of calibrating that was kept, and the training loss of each that was tried."""
+    """Where the static statistics come from, and the training loss of each way that was tried.
 
-    kept: str
+    ``one-pass`` and ``layer-by-layer`` are pooled over the training clients, ``running`` were averaged while training,
+    ``none`` is for models without statistics and for runs that were not calibrated.
+    """
+
+    kept: Literal["one-pass", "layer-by-layer", "running", "none"]
     losses: dict[str, float]
 
 
-class InitialAccuracies(_Record):
-    """Before personalization, normalised by the batch and by static statistics."""
+class ByStatistics(_Record):
+    """One figure for each client, normalised by the batch and by static statistics, where these were asked for."""
 
-    batch: Accuracies
-    static: Accuracies
+    batch: Accuracies | None
+    static: Accuracies | None
+
+    def measured(self) -> Iterator[tuple[StatisticsName, Accuracies]]:
+        """What was asked for, by its statistics."""
+        if self.batch:
+            yield "batch", self.batch
+        if self.static:
+            yield "static", self.static
+
+
+class PooledAccuracies(_Record):
+    """The common model on everybody's test pictures, in percent.
+
+    accuracy: of the model as it is. template: nearest class mean of the training pictures' features. probe: a linear
+    classifier fitted to these features.
+    """
+
+    accuracy: Percent
+    template: Percent
+    probe: Percent
+
+
+class PooledByStatistics(_Record):
+    batch: PooledAccuracies | None
+    static: PooledAccuracies | None
 
 
 class Evaluation(_Record):
-    """evaluation.json; per_client lists follow ``clients``."""
+    """evaluation.json; per_client lists follow ``clients``.
+
+    own_part: what each client has of its own after training and is judged with. without_own: the evaluated clients
+    that never trained; they start from what the server holds (for a head: the run's initial one).
+    """
 
     clients: list[int]
+    own_part: Literal["none", "head", "body", "model"]
+    without_own: list[int]
     calibration: CalibrationRecord
-    initial: InitialAccuracies
+    initial: ByStatistics
+    templates: ByStatistics | None
+    pooled: PooledByStatistics | None
     personalized: list[PersonalizedAccuracies]
 
     @model_validator(mode="after")
     def _one_for_each_client(self) -> Evaluation:
-        for figures in (self.initial.batch, self.initial.static, *self.personalized):
-            if len(figures.per_client) != len(self.clients):
+        figures: list[Accuracies | None] = [self.initial.batch, self.initial.static, *self.personalized]
+        if self.templates:
+            figures += [self.templates.batch, self.templates.static]
+        for entry in figures:
+            if entry and len(entry.per_client) != len(self.clients):
                 raise ValueError("per_client needs one number for each of clients")
         return self
 

@@ -5,6 +5,7 @@ run.json               format version, classes, input, seed, data fingerprint, e
 metrics.jsonl          one object a round
 tensorboard/           the same for TensorBoard
 checkpoints/           round-NNNNN.safetensors, the newest only
+clients/               what stays with clients, where the algorithm leaves something there
 body.safetensors       the trained body with its static statistics    } when training is complete
 head.safetensors       the head: at its random start for FedBABU      }
 evaluation.json        accuracies per client; written last            }
@@ -25,14 +26,15 @@ import torch
 import fbkit
 from fbkit.errors import UserError
 from fbkit.files import read_json, sha256_bytes, sync_folder, whole_folder, write_atomic, write_json
-from fbkit.train.data import Dataset
-from fbkit.train.models import SplitModel, build_model, norm_layers, set_static_statistics
+from fbkit.train.federation import Federation
+from fbkit.train.models import SplitModel, build_model, model_size, norm_layers, set_static_statistics
 from fbkit.train.recipe import Recipe, parse_recipe, recipe_to_toml
-from fbkit.train.records import Description, Evaluation, InputRecord, check_record, read_record
+from fbkit.train.records import Description, Evaluation, InputRecord, ModelRecord, check_record, read_record
 from fbkit.train.weights import load_into, read_weights, save_weights
+from fbkit.train.workers import Workers
 
 SCHEMA: Final = "fbkit.run"
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,8 @@ class Run:
         return read_record(Evaluation, self.folder / "evaluation.json")
 
     def build_model(self) -> SplitModel:
-        """The recipe's model at its random start."""
-        model = self.recipe.model
-        return build_model(model.name, model.width, self.shape, len(self.classes), self.recipe.seed)
+        """The recipe's model at a random start, for weights to be loaded into."""
+        return build_model(self.recipe.without_init().model, self.shape, len(self.classes), self.recipe.seed)
 
     def load_model(self) -> SplitModel:
         """The trained model, in eval mode, normalising by its static statistics.
@@ -82,27 +83,47 @@ class Run:
                 f"{self.folder}: this run is not complete; finish it with: fbkit train --out {self.folder} --resume"
             )
         model = self.build_model()
-        blank = {
-            name: (torch.zeros(n.num_features), torch.ones(n.num_features)) for name, n in norm_layers(model).items()
-        }
-        set_static_statistics(model, blank)
-        for part, module in (("body", model.body), ("head", model.head)):
-            path = self.folder / f"{part}.safetensors"
-            load_into(module, read_weights(path)[0], path)
+        self.load_weights(model)
         return model.eval()
+
+    def load_weights(self, model: SplitModel) -> None:
+        """Load the trained weights, and the static statistics where the run has any.
+
+        Raises:
+            UserError: the weights do not fit the recipe.
+        """
+        body_path, head_path = self.folder / "body.safetensors", self.folder / "head.safetensors"
+        body, head = read_weights(body_path)[0], read_weights(head_path)[0]
+        if self.has_statistics:
+            set_static_statistics(
+                model,
+                {
+                    name: (torch.zeros(layer.num_features), torch.ones(layer.num_features))
+                    for name, layer in norm_layers(model).items()
+                },
+            )
+        load_into(model.body, body, body_path)
+        load_into(model.head, head, head_path)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether the body can normalise a single picture."""
+        return self.recipe.model.norm != "batch" or self.evaluation.calibration.kept != "none"
 
     def save_model(self, model: SplitModel) -> None:
         save_weights(self.folder / "body.safetensors", model.body.state_dict())
         save_weights(self.folder / "head.safetensors", model.head.state_dict())
 
 
-def create_run(folder: Path, recipe: Recipe, dataset: Dataset, workers: int, device: torch.device) -> Run:
+def create_run(folder: Path, federation: Federation) -> Run:
     """Make a run folder that holds its recipe and description.
 
     Raises:
         UserError: the folder exists and is not empty, or cannot be made.
     """
+    recipe, dataset = federation.recipe, federation.dataset
     channels, height, width = dataset.shape
+    body, head, features = model_size(federation.model)
     description = Description(
         schema=SCHEMA,
         version=VERSION,
@@ -110,10 +131,12 @@ def create_run(folder: Path, recipe: Recipe, dataset: Dataset, workers: int, dev
         input=InputRecord(
             channels=channels, height=height, width=width, mean=list(dataset.mean), std=list(dataset.std)
         ),
+        model=ModelRecord(body_parameters=body, head_parameters=head, features=features),
+        clients=len(federation.clients.train),
         seed=recipe.seed,
         recipe_sha256=sha256_bytes(recipe_to_toml(recipe).encode()),
         data_fingerprint=dataset.fingerprint,
-        environment=environment(workers, device),
+        environment=environment(federation.workers),
     )
     with whole_folder(folder) as partial:
         (partial / "checkpoints").mkdir()
@@ -146,15 +169,15 @@ def open_run(folder: Path) -> Run:
     return Run(folder, parse_recipe(tomllib.loads(text.decode()), str(recipe_path)), description)
 
 
-def environment(workers: int, device: torch.device) -> dict[str, str | int]:
+def environment(workers: Workers) -> dict[str, str | int]:
     """What the run was computed with."""
     packages = ("torch", "numpy")
     return {
         "fbkit": fbkit.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "workers": workers,
+        "device": torch.cuda.get_device_name(workers.device) if workers.device.type == "cuda" else "cpu",
+        "workers": workers.count,
         **{name: importlib.metadata.version(name) for name in packages},
     }
 
@@ -168,6 +191,10 @@ def save_checkpoint(folder: Path, model: SplitModel, round_number: int) -> None:
         if older != path:
             older.unlink()
     sync_folder(checkpoints)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("round-*.safetensors"))
 
 
 def load_checkpoint(folder: Path, model: SplitModel) -> int:

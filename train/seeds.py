@@ -17,6 +17,8 @@ class Purpose(IntEnum):
     EVALUATION_ORDER = 3
     PERSONALIZATION = 4
     CALIBRATION_ORDER = 5
+    DROPOUT = 6
+    SPLIT = 7
 
 
 def numpy_stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

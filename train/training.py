@@ -6,33 +6,31 @@ import math
 import signal
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
-
-import torch
+from typing import Self
 
 from fbkit.console import Reporter, under_torchrun
 from fbkit.errors import Interrupted, UserError
 from fbkit.files import refuse_existing, write_json
 from fbkit.train.calibration import calibrate
-from fbkit.train.evaluation import ClientAccuracies, evaluate_initial, evaluate_personalized
-from fbkit.train.federation import Federation, make_federation, run_round
+from fbkit.train.data import Dataset
+from fbkit.train.evaluation import evaluate, evaluate_initial, stages_of
+from fbkit.train.federation import Federation, make_federation
 from fbkit.train.metrics import MetricsLog
-from fbkit.train.recipe import Recipe
-from fbkit.train.records import (
-    Accuracies,
-    CalibrationRecord,
-    Evaluation,
-    InitialAccuracies,
-    PersonalizedAccuracies,
-)
-from fbkit.train.run_folder import Run, create_run, load_checkpoint, open_run, save_checkpoint
+from fbkit.train.recipe import GIVEN, Recipe
+from fbkit.train.rounds import run_round
+from fbkit.train.run_folder import Run, create_run, has_checkpoint, load_checkpoint, open_run, save_checkpoint
 from fbkit.train.workers import Workers, default_worker_count, run_on_workers
 
 
-def train(recipe: Recipe, out: Path, workers: int | None = None, reporter: Reporter | None = None) -> Run:
+def train(
+    recipe: Recipe,
+    out: Path,
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+    dataset: Dataset | None = None,
+) -> Run:
     """Train by a recipe into a new run folder.
 
     Args:
@@ -42,16 +40,21 @@ def train(recipe: Recipe, out: Path, workers: int | None = None, reporter: Repor
             workers are torchrun's. More than one are started with Python's ``spawn``, so a script that calls this
             needs the usual ``if __name__ == "__main__"``.
         reporter: where progress goes; None for nowhere.
+        dataset: the data set of a recipe with ``data.source = "given"``, see ``dataset_from_torch``.
 
     Raises:
         UserError: the folder exists, the recipe does not fit the data, a worker died, or the loss is not finite.
         Interrupted: Ctrl-C; the run folder holds a checkpoint of the last whole round.
     """
     refuse_existing(out)
-    return _start(recipe, out, False, workers, reporter)
+    if dataset and recipe.data.source != GIVEN:
+        raise UserError(f"data.source = '{recipe.data.source}', but a data set was given; set data.source = '{GIVEN}'")
+    return _start(recipe, out, False, workers, reporter, dataset)
 
 
-def resume(out: Path, workers: int | None = None, reporter: Reporter | None = None) -> Run:
+def resume(
+    out: Path, workers: int | None = None, reporter: Reporter | None = None, dataset: Dataset | None = None
+) -> Run:
     """Go on with a run from its last checkpoint, to the same result as if it had not stopped.
 
     Raises:
@@ -60,29 +63,47 @@ def resume(out: Path, workers: int | None = None, reporter: Reporter | None = No
     run = open_run(out)
     if run.is_complete:
         return run
-    return _start(run.recipe, out, True, workers, reporter)
+    return _start(run.recipe, out, True, workers, reporter, dataset)
 
 
-def _start(recipe: Recipe, out: Path, resumed: bool, workers: int | None, reporter: Reporter | None) -> Run:
+def _start(
+    recipe: Recipe,
+    out: Path,
+    resumed: bool,
+    workers: int | None,
+    reporter: Reporter | None,
+    dataset: Dataset | None,
+) -> Run:
     # Without clients of its own a worker would only cost memory.
     workers = workers or min(default_worker_count(), recipe.training.cohort)
-    return run_on_workers(workers, _train_on_worker, recipe, out, resumed, first_only={"reporter": reporter})
+    return run_on_workers(workers, _train_on_worker, recipe, out, resumed, dataset, first_only={"reporter": reporter})
 
 
 def _train_on_worker(
-    workers: Workers, recipe: Recipe, out: Path, resumed: bool, reporter: Reporter | None = None
+    workers: Workers,
+    recipe: Recipe,
+    out: Path,
+    resumed: bool,
+    dataset: Dataset | None,
+    reporter: Reporter | None = None,
 ) -> Run:
     reporter = reporter or Reporter(quiet=True)
-    federation = make_federation(recipe, workers)
-    _wait_for_all(workers)  # under torchrun every worker looks whether the folder exists, before the first makes it
+    begun = resumed and has_checkpoint(out)
+    start = recipe.without_init() if begun else recipe
+    federation = make_federation(start, workers, out / "clients", dataset, reporter)
+    workers.wait_for_all()  # under torchrun every worker looks whether the folder exists, before the first makes it
     if workers.is_first and not resumed:
-        create_run(out, recipe, federation.dataset, workers.count, workers.device)
-    _wait_for_all(workers)
+        create_run(out, federation)
+    workers.wait_for_all()
     run = open_run(out)
     if resumed and run.description.data_fingerprint != federation.dataset.fingerprint:
         raise UserError(f"{out}: was trained on other pictures than {recipe.data.source} holds now")
 
     done = load_checkpoint(out, federation.model)
+    federation.states.durable_round = done
+    if workers.is_first:
+        federation.states.forget_after(done)
+    workers.wait_for_all()
     log = MetricsLog(out, after_round=done) if workers.is_first else None
     try:
         _run_rounds(federation, run, done + 1, log, reporter)
@@ -105,9 +126,12 @@ def _run_rounds(federation: Federation, run: Run, first: int, log: MetricsLog | 
     ):
         for _ in range(1, first):
             advance("")
+        saved = first - 1
         for number in range(first, settings.rounds + 1):
             started = time.monotonic()
             result = run_round(federation, number, stop.asked)
+            # Whoever finished this round saw the first worker start it, after it had written the checkpoint before.
+            federation.states.durable_round = saved
             if not math.isfinite(result.loss):
                 raise UserError(
                     f"{run.folder}: the training loss is {result.loss} in round {number}; lower training.lr "
@@ -135,7 +159,9 @@ def _run_rounds(federation: Federation, run: Run, first: int, log: MetricsLog | 
                 )
             if log:
                 log.write(number, values)
-                if result.stop or last or number % settings.checkpoint_every == 0:
+            if result.stop or last or number % settings.checkpoint_every == 0:
+                saved = number
+                if federation.workers.is_first:
                     save_checkpoint(run.folder, federation.model, number)
             advance(f"loss {result.loss:.3f}")
             if result.stop and not last:
@@ -148,42 +174,20 @@ def _run_rounds(federation: Federation, run: Run, first: int, log: MetricsLog | 
 def _finish(federation: Federation, run: Run, reporter: Reporter) -> None:
     """Calibrate, evaluate and write what export needs; every worker takes part, the first one writes."""
     recipe = federation.recipe
-    clients = federation.clients.chosen(recipe.evaluation.clients)
     with reporter.stage(f"calibrating {recipe.training.algorithm}", 1) as advance:
         calibration = calibrate(federation)
-        if not math.isfinite(calibration.losses[calibration.kept]):
+        if not math.isfinite(calibration.losses.get(calibration.kept, 0)):
             raise UserError(
                 f"{run.folder}: the trained model's loss is not finite; train again with a lower training.lr"
             )
         advance("")
-    with reporter.stage(f"evaluating {recipe.training.algorithm}", 2 + len(recipe.personalization)) as advance:
-        batch = evaluate_initial(federation, clients, "batch")
-        advance("")
-        static = evaluate_initial(federation, clients, "static")
-        advance("")
-        personalized = []
-        for how in recipe.personalization:
-            accuracies = evaluate_personalized(federation, clients, how)
-            personalized.append(PersonalizedAccuracies(**how.model_dump(), **_figures(accuracies)))
-            advance("")
+    stages = stages_of(recipe.evaluation, recipe.personalization)
+    with reporter.stage(f"evaluating {recipe.training.algorithm}", stages) as advance:
+        evaluation = evaluate(federation, recipe.evaluation, recipe.personalization, calibration, advance)
     if federation.workers.is_first:
         run.save_model(federation.model)
-        evaluation = Evaluation(
-            clients=list(clients),
-            calibration=CalibrationRecord(**asdict(calibration)),
-            initial=InitialAccuracies(batch=Accuracies(**_figures(batch)), static=Accuracies(**_figures(static))),
-            personalized=personalized,
-        )
         write_json(run.folder / "evaluation.json", evaluation.model_dump())
-    _wait_for_all(federation.workers)
-
-
-def _figures(result: ClientAccuracies) -> dict[str, Any]:
-    return {**result.summary(), "per_client": list(result.accuracies)}
-
-
-def _wait_for_all(workers: Workers) -> None:
-    workers.add_up(torch.zeros(1, device=workers.device))
+    federation.workers.wait_for_all()
 
 
 class _StopSignal:

@@ -50,6 +50,9 @@ class Workers:
         if self.count > 1:
             dist.all_reduce(buffer)
 
+    def wait_for_all(self) -> None:
+        self.add_up(torch.zeros(1, device=self.device))
+
     def share(self, items: Sequence[int], sizes: Sequence[int]) -> list[int]:
         """This worker's part of ``items``: longest first, each to the worker with the least so far."""
         loads = [0] * self.count

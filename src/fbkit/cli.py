@@ -24,6 +24,8 @@ from fbkit.device_runtime.commands.predict import predict
 from fbkit.errors import Interrupted, UserError
 from fbkit.export.command import export
 from fbkit.train.command import train
+from fbkit.train.data_command import data
+from fbkit.train.evaluate_command import evaluate_run
 
 app = typer.Typer(
     name="fbkit",
@@ -33,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (train, export, inspect, check, personalize, predict, evaluate, demo):
+for command in (data, train, evaluate_run, export, inspect, check, personalize, predict, evaluate, demo):
     app.command()(command)
 
 bench = typer.Typer(help="Measure.", no_args_is_help=True)

@@ -23,16 +23,17 @@ from fbkit.export.exporting import export_run
 from fbkit.export.folding import fold_body
 from fbkit.export.head_step import HeadStep
 from fbkit.export.target import Lowered
-from fbkit.train.data import load_dataset
 from fbkit.train.models import build_model, norm_layers, set_static_statistics
+from fbkit.train.recipe import DataRecipe, ModelRecipe
 from fbkit.train.run_folder import Run
+from fbkit.train.sources import load_dataset
 from tests.conftest import FBKIT, Outcome
 
 
 def test_bundle_and_torch_agree_on_a_thousand_test_pictures(bundle_folder: Path, small_run: Run) -> None:
     """By hand: load the run's weights, run the unfolded model, compare features and every decided prediction."""
     bundle, model = Bundle.open(bundle_folder), small_run.load_model()
-    images = load_dataset("fashion-mnist-10k").test.images[:1000]
+    images = load_dataset(DataRecipe()).test.images[:1000]
     with torch.no_grad():
         features = model.body((images.float() / 255 - 0.2860) / 0.3530)
         logits = model.head(features).numpy()
@@ -73,14 +74,14 @@ def test_no_path_of_this_machine_stays_in_an_onnx_bundle(onnx_bundle: Path) -> N
 def test_the_probes_pictures_are_drawn_not_taken(bundle_folder: Path) -> None:
     manifest = read_manifest(bundle_folder)
     probe = probe_from_bytes((bundle_folder / manifest.probe).read_bytes(), manifest, "probe")
-    data = load_dataset("fashion-mnist-10k")
+    data = load_dataset(DataRecipe())
     known = {image.numpy().tobytes() for part in (data.train, data.test) for image in part.images}
     assert not any(picture.tobytes() in known for picture in probe.pictures)
     assert probe.pictures.std(axis=(1, 2, 3)).min() > 30
 
 
 def test_folding_removes_every_normalisation_and_changes_nothing_else() -> None:
-    model = build_model("conv4", 8, (1, 28, 28), 10, seed=0)
+    model = build_model(ModelRecipe(width=8), (1, 28, 28), 10, seed=0)
     generator = torch.Generator().manual_seed(0)
     for layer in norm_layers(model).values():
         nn.init.uniform_(layer.weight, 0.5, 2, generator=generator)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 
 from fbkit.train.algorithms import ALGORITHMS
+from fbkit.train.client_states import ClientStates
 from fbkit.train.data import Dataset, Pictures
 from fbkit.train.federation import Federation
 from fbkit.train.models import SplitModel, build_model, norm_layers
@@ -15,14 +20,16 @@ from fbkit.train.workers import Workers
 SIZES = (7, 19)
 
 
-def two_clients(algorithm: str, weighting: str = "examples", **training: object) -> Federation:
-    """Clients of 7 and 19 pictures of 8x8, both in every cohort, and a third one that is held out."""
+def two_clients(
+    algorithm: str, weighting: str = "examples", model: Mapping[str, object] | None = None, **training: object
+) -> Federation:
+    """Clients of 7 and 19 pictures of 16x16, both in every cohort, and a third one that is held out."""
     recipe = parse_recipe(
         {
             "seed": 3,
             "data": {"crop_padding": 1, "flip": True},
             "clients": {"count": 3, "held_out": 1},
-            "model": {"width": 4},
+            "model": {"width": 4, **(model or {})},
             "training": {
                 "algorithm": algorithm,
                 "weighting": weighting,
@@ -39,14 +46,15 @@ def two_clients(algorithm: str, weighting: str = "examples", **training: object)
     )
     generator = torch.Generator().manual_seed(0)
     count = sum(SIZES) + 6
-    images = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 3, (count,), generator=generator)
     pictures = Pictures(images, labels)
     dataset = Dataset(pictures, pictures, ("a", "b", "c"), (0.5,), (0.3,), "made up")
     owned = tuple(torch.arange(count).split([*SIZES, 6]))
     clients = Clients(train=owned, test=owned, training=(0, 1), held_out=(2,))
-    model = build_model("conv4", 4, dataset.shape, 3, recipe.seed)
-    return Federation(recipe, Workers(), dataset, clients, model, ALGORITHMS[algorithm])
+    built = build_model(recipe.model, dataset.shape, 3, recipe.seed)
+    states = ClientStates(Path(tempfile.mkdtemp(prefix="fbkit-test-")))
+    return Federation(recipe, Workers(), dataset, clients, built, ALGORITHMS[algorithm], states)
 
 
 def static_statistics(model: SplitModel) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

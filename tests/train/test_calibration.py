@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from fbkit.train.calibration import calibrate, pooled_statistics
-from fbkit.train.federation import Federation, run_round
+from fbkit.train.calibration import calibrate
+from fbkit.train.federation import Federation
 from fbkit.train.models import norm_layers
+from fbkit.train.norm_statistics import pooled_statistics
+from fbkit.train.rounds import run_round
 from fbkit.train.seeds import Purpose, torch_stream
 from tests.train.small import static_statistics, two_clients
 

@@ -5,11 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbkit.train.data import Batcher, Pictures, augment, load_dataset, split_batches
+from fbkit.train.data import Batcher, Pictures, augment, split_batches
+from fbkit.train.recipe import DataRecipe
+from fbkit.train.sources import load_dataset
 
 
 def test_the_embedded_pictures_are_fashion_mnist_balanced() -> None:
-    data = load_dataset("fashion-mnist-10k")
+    data = load_dataset(DataRecipe())
     assert data.shape == (1, 28, 28)
     for pictures in (data.train, data.test):
         assert torch.equal(torch.bincount(pictures.labels), torch.full((10,), 1000))

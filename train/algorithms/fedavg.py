@@ -6,17 +6,14 @@
             model <- model - lr * gradient, over the client's batches
         the server's model <- weighted mean of the clients' models
 
-Averaged: everything. Stays on the client: nothing.
+Averaged: everything. Stays with the client: nothing. Personalization: fine-tuning the server's model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import nn
 
-from fbkit.train.data import Batch
-from fbkit.train.local_sgd import LocalSGD
+from fbkit.train.local_client import LocalClient
 from fbkit.train.models import SplitModel
 
 
@@ -24,5 +21,9 @@ def averaged(model: SplitModel) -> nn.Module:
     return model
 
 
-def client_update(model: SplitModel, batches: Iterable[Batch], sgd: LocalSGD) -> float:
-    return sgd(model, model, batches)
+def own(_model: SplitModel) -> None:
+    return None
+
+
+def client_update(model: SplitModel, client: LocalClient) -> float:
+    return client.sgd(model, model, client.batches())

@@ -6,19 +6,16 @@
             body <- the server's body
             body <- body - lr * gradient, over the client's batches, through the frozen head
         the server's body <- weighted mean of the clients' bodies
-    afterwards each client fine-tunes its head on its own data
 
-Averaged: the body. Kept by all at its start: the head.
+Averaged: the body. Kept by all at its start: the head. Stays with the client: nothing. Personalization: fine-tuning the
+head, or the whole model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import nn
 
-from fbkit.train.data import Batch
-from fbkit.train.local_sgd import LocalSGD
+from fbkit.train.local_client import LocalClient
 from fbkit.train.models import SplitModel
 
 
@@ -26,5 +23,9 @@ def averaged(model: SplitModel) -> nn.Module:
     return model.body
 
 
-def client_update(model: SplitModel, batches: Iterable[Batch], sgd: LocalSGD) -> float:
-    return sgd(model, model.body, batches)
+def own(_model: SplitModel) -> None:
+    return None
+
+
+def client_update(model: SplitModel, client: LocalClient) -> float:
+    return client.sgd(model, model.body, client.batches())

@@ -1,0 +1,331 @@
+"""People's own folders of pictures, real small files, and the cache that they are decoded into."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fbkit.console import Reporter
+from fbkit.device_runtime.pictures import decode_picture, load_picture
+from fbkit.errors import UserError
+from fbkit.train.recipe import DataRecipe
+from fbkit.train.sources import cache, folder_dataset, load_dataset
+
+Bytes = NDArray[np.uint8]
+
+
+@pytest.fixture(autouse=True)
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fbkit" / "pictures"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures that were decoded."""
+    names: list[str] = []
+
+    def counted(data: bytes, channels: int, name: str) -> Image.Image:
+        names.append(name)
+        return decode_picture(data, channels, name)
+
+    monkeypatch.setattr(folder_dataset, "decode_picture", counted)
+    return names
+
+
+def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
+    """PNG and JPEG of several sizes and modes, and files that are to be passed over."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng([seed, *folder.name.encode()])
+    for number in range(count):
+        height, width = rng.integers(9, 30, 2)
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
+        mode = ("RGB", "L", "RGBA", "P", "1", "LA")[number % 6]
+        if number % 4 == 3:
+            image.save(folder / f"{number:03d}.jpg")
+        else:
+            image.convert(mode).save(folder / f"{number:03d}.png")
+    for name in (".hidden.png", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"no picture")
+
+
+def recipe(root: Path, source: Any = "class-folders", **values: Any) -> DataRecipe:
+    return DataRecipe(source=source, root=str(root), size=16, **values)
+
+
+def class_root(root: Path, counts: tuple[int, ...] = (10, 5, 1)) -> Path:
+    for name, count in zip("abcdef", counts, strict=False):
+        write_pictures(root / name, count)
+    (root / "README.txt").write_text("mine")
+    return root
+
+
+def by_hand(paths: list[Path], channels: int = 3) -> Bytes:
+    """The pictures as the device sees them, [N, C, 16, 16]."""
+    return np.stack([load_picture(path.read_bytes(), channels, 16, 16).transpose(2, 0, 1) for path in paths])
+
+
+def files(root: Path, pattern: str) -> list[Path]:
+    return [path for path in sorted(root.glob(pattern)) if path.suffix in (".png", ".jpg") and path.name[0] != "."]
+
+
+def multiset(images: torch.Tensor | Bytes) -> list[bytes]:
+    return sorted(np.asarray(image).tobytes() for image in images)
+
+
+@pytest.mark.parametrize("channels", [0, 1])
+@pytest.mark.parametrize("test_name", ["test", "val", "valid"])
+def test_folders_that_set_test_pictures_aside(tmp_path: Path, test_name: str, channels: Any) -> None:
+    root = tmp_path / "data"
+    class_root(root / "train"), class_root(root / test_name, (3, 2))
+    data = load_dataset(recipe(root, channels=channels))
+    assert data.classes == ("a", "b", "c")
+    assert np.array_equal(data.train.images.numpy(), by_hand(files(root, "train/*/*"), channels or 3))
+    assert np.array_equal(data.test.images.numpy(), by_hand(files(root, f"{test_name}/*/*"), channels or 3))
+    assert data.train.labels.tolist() == [0] * 10 + [1] * 5 + [2]
+    assert data.test.labels.tolist() == [0] * 3 + [1] * 2
+    values = data.train.images.double().transpose(0, 1).flatten(1) / 255
+    assert data.mean == tuple(round(float(value), 4) for value in values.mean(1))
+    assert data.std == tuple(round(float(value), 4) for value in values.std(1, correction=0))
+    assert data.owners is None
+
+
+def test_the_seed_draws_test_pictures_from_each_class(tmp_path: Path) -> None:
+    root = class_root(tmp_path / "data")
+    data = load_dataset(recipe(root, test_fraction=0.3), seed=1)
+    assert torch.bincount(data.test.labels).tolist() == [3, 2]
+    assert torch.bincount(data.train.labels).tolist() == [7, 3, 1]
+    assert multiset(torch.cat([data.train.images, data.test.images])) == multiset(by_hand(files(root, "*/*")))
+    for label, name in enumerate("abc"):
+        of_class = multiset(by_hand(files(root, f"{name}/*")))
+        assert set(multiset(data.train.images[data.train.labels == label])) <= set(of_class)
+    again, other = (load_dataset(recipe(root, test_fraction=0.3), seed=seed) for seed in (1, 2))
+    assert torch.equal(again.test.images, data.test.images)
+    assert again.fingerprint == data.fingerprint
+    assert not torch.equal(other.test.images, data.test.images)
+    assert other.fingerprint != data.fingerprint
+
+
+def test_clients_come_as_they_are(tmp_path: Path) -> None:
+    root = tmp_path / "clients"
+    for client, counts in (("zoe", (6, 0, 4)), ("ann", (5, 3)), ("bob", (0, 7))):
+        class_root(root / client, counts)
+    data = load_dataset(recipe(root, "client-folders", test_fraction=0.25))
+    assert data.owners is not None
+    assert data.owners.names == ("ann", "bob", "zoe")
+    assert data.classes == ("a", "b", "c")
+    for name, train, test in zip(data.owners.names, data.owners.train, data.owners.test, strict=True):
+        mine = torch.cat([data.train.images[train], data.test.images[test]])
+        assert multiset(mine) == multiset(by_hand(files(root, f"{name}/*/*")))
+    counted = [(len(train), len(test)) for train, test in zip(data.owners.train, data.owners.test, strict=True)]
+    assert counted == [(6, 2), (5, 2), (7, 3)]
+    assert sorted(torch.cat(data.owners.train).tolist()) == list(range(len(data.train)))
+    assert sorted(torch.cat(data.owners.test).tolist()) == list(range(len(data.test)))
+
+
+def test_clients_that_set_test_pictures_aside(tmp_path: Path) -> None:
+    root = tmp_path / "clients"
+    for client in ("one", "two"):
+        class_root(root / client / "train", (3, 2)), class_root(root / client / "test", (2, 1))
+    data = load_dataset(recipe(root, "client-folders"))
+    assert data.owners is not None
+    assert [part.tolist() for part in data.owners.train] == [list(range(5)), list(range(5, 10))]
+    assert [part.tolist() for part in data.owners.test] == [list(range(3)), list(range(3, 6))]
+    assert np.array_equal(data.train.images.numpy(), by_hand(files(root, "*/train/*/*")))
+    (root / "two").rename(root / "tom")
+    assert load_dataset(recipe(root, "client-folders")).fingerprint != data.fingerprint
+
+
+def test_padding_centres_and_scales_down_only_what_is_too_large(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number, size in enumerate([(10, 6), (32, 20), (16, 16)]):
+            Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "data" / name / f"{number}.png")
+    data = load_dataset(recipe(tmp_path / "data", fit="pad", test_fraction=0.01))
+    shown = {tuple((image[0] > 0).sum(1).tolist()) for image in [*data.train.images, *data.test.images]}
+    small, large = [0] * 5 + [10] * 6 + [0] * 5, [0] * 3 + [16] * 10 + [0] * 3
+    assert shown == {tuple(small), tuple(large), (16,) * 16}
+    assert all(set(image[1].unique().tolist()) <= {0, 100} for image in data.train.images)
+
+
+def test_pictures_are_decoded_once_and_mapped(tmp_path: Path, decoded: list[str]) -> None:
+    root = class_root(tmp_path / "data")
+    first = load_dataset(recipe(root), seed=1)
+    assert len(decoded) == 16
+    for path in files(root, "*/*"):
+        os.utime(path, (1, 1))
+    second = load_dataset(recipe(root), seed=1)
+    load_dataset(recipe(root, test_fraction=0.4), seed=2)
+    root.rename(tmp_path / "moved")
+    moved = load_dataset(recipe(tmp_path / "moved"), seed=1)
+    assert len(decoded) == 16
+    assert torch.equal(first.train.images, second.train.images)
+    assert first.fingerprint == second.fingerprint == moved.fingerprint
+    with Path("/proc/self/maps").open() if sys.platform == "linux" else io.StringIO("images.npy") as maps:
+        assert "images.npy" in maps.read()
+
+
+def changed_pixels(root: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(root / "a" / "000.png")
+
+
+def renamed(root: Path) -> None:
+    (root / "a" / "000.png").rename(root / "a" / "000a.png")
+
+
+def removed(root: Path) -> None:
+    (root / "a" / "000.png").unlink()
+
+
+@pytest.mark.parametrize("change", [changed_pixels, renamed, removed])
+def test_a_changed_picture_is_seen(tmp_path: Path, decoded: list[str], change: Callable[[Path], None]) -> None:
+    root = class_root(tmp_path / "data")
+    before = load_dataset(recipe(root))
+    change(root)
+    decoded.clear()
+    after = load_dataset(recipe(root))
+    assert decoded
+    assert after.fingerprint != before.fingerprint
+    assert multiset(torch.cat([after.train.images, after.test.images])) == multiset(by_hand(files(root, "*/*")))
+
+
+def cut_short(entry: Path) -> None:
+    os.truncate(entry / "images.npy", (entry / "images.npy").stat().st_size - 1)
+
+
+def emptied(entry: Path) -> None:
+    (entry / "sums.npy").write_bytes(b"")
+
+
+def reshaped(entry: Path) -> None:
+    np.save(entry / "images.npy", np.zeros((16, 16, 16, 3), np.uint8))
+
+
+def zeroed(entry: Path) -> None:
+    np.save(entry / "images.npy", np.zeros_like(np.load(entry / "images.npy")))
+
+
+def not_json(entry: Path) -> None:
+    (entry / "index.json").write_text("{")
+
+
+def wrong_json(entry: Path) -> None:
+    (entry / "index.json").write_text(json.dumps({"broken": [99], "reason": ""}))
+
+
+def missing(entry: Path) -> None:
+    (entry / "index.json").unlink()
+
+
+def a_file(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.write_text("what?")
+
+
+@pytest.mark.parametrize("damage", [cut_short, emptied, reshaped, zeroed, not_json, wrong_json, missing, a_file])
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_home: Path, damage: Callable[[Path], None]) -> None:
+    root = class_root(tmp_path / "data")
+    expected = load_dataset(recipe(root)).train.images.clone()
+    entries = list(cache_home.iterdir())
+    for entry in entries:
+        damage(entry)
+    assert torch.equal(load_dataset(recipe(root)).train.images, expected)
+    assert sorted(cache_home.iterdir()) == sorted(entries)
+
+
+def test_who_is_late_uses_what_the_winner_made() -> None:
+    def picture(row: int) -> Bytes:
+        return np.full((1, 2, 2), row, np.uint8)
+
+    def overtaken(row: int) -> Bytes:
+        cache.cached_pictures("key", 3, (1, 2, 2), picture, Reporter(quiet=True), "x")
+        return np.full((1, 2, 2), 9 + row, np.uint8)
+
+    found = cache.cached_pictures("key", 3, (1, 2, 2), overtaken, Reporter(quiet=True), "x")
+    assert found.images[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert [path.name for path in cache.cache_folder().iterdir()] == ["key"]
+
+
+def test_a_broken_picture_is_named_and_left_out_only_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], decoded: list[str]
+) -> None:
+    root = class_root(tmp_path / "data")
+    (root / "a" / "004.png").write_bytes((root / "a" / "004.png").read_bytes()[:60])
+    (root / "b" / "002.png").write_bytes(b"text")
+    with pytest.raises(UserError, match=r"data/a/004.png: .*, and 1 other broken picture; .*data.skip_broken"):
+        load_dataset(recipe(root))
+    assert len(decoded) == 16
+    data = load_dataset(recipe(root, skip_broken=True), 0, Reporter())
+    assert len(decoded) == 16
+    assert "left out" in (said := capsys.readouterr().err)
+    assert "data/a/004.png" in said
+    good = [path for path in files(root, "*/*") if path.parent.name + path.name not in ("a004.png", "b002.png")]
+    assert multiset(torch.cat([data.train.images, data.test.images])) == multiset(by_hand(good))
+    values = data.train.images.double().transpose(0, 1).flatten(1) / 255
+    assert data.mean == tuple(round(float(value), 4) for value in values.mean(1))
+    for path in files(root, "*/*"):
+        path.write_bytes(b"text")
+    with pytest.raises(UserError, match="that is all there are"):
+        load_dataset(recipe(root, skip_broken=True))
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    root = class_root(tmp_path / "data")
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(UserError, match="cache/fbkit"):
+        load_dataset(recipe(root))
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (9, 9), len(path.name)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "paths", "said"),
+    [
+        ("class-folders", [], r"data: no such folder; expected CLASS/PICTURE"),
+        ("class-folders", ["1.png", "2.png"], r"data: has pictures where folders belong; expected CLASS/PICTURE"),
+        ("class-folders", ["a/1.png", "a/2.png"], r"data \(expected .*: has 1 classes; at least 2"),
+        ("class-folders", ["x/a/1.png", "x/b/2.png"], r"x/a: is a folder where pictures belong; expected CLASS"),
+        ("class-folders", ["a/1.png", "b/.2.png"], r"data/b: holds no pictures"),
+        ("class-folders", ["a/1.png", "b/2.png"], r"data: no test pictures"),
+        ("class-folders", ["train/a/1.png", "train/b/1.png"], r"train/a: is a folder where pictures belong"),
+        ("class-folders", ["train/a/1.png", "train/b/1.png", "test/c/1.png"], r"test/c: is not a class of .*train"),
+        ("class-folders", ["train/a/1.png", "train/b/1.png", "test/a/.x.png"], r"data: no test pictures"),
+        ("class-folders", ["train/a/1.png", "test/b/1.png", "val/c/1.png"], r"data: has test, val beside train"),
+        ("client-folders", [], r"data: no such folder; expected CLIENT/CLASS/PICTURE"),
+        ("client-folders", ["1.png"], r"data: holds no clients; expected CLIENT"),
+        ("client-folders", ["a/1.png", "b/2.png"], r"data/a: has pictures where folders belong; expected CLIENT"),
+        ("client-folders", ["x/a/.1.png"], r"data/x: holds no pictures"),
+        ("client-folders", ["x/a/1.png", "x/a/2.png", "x/a/3.png"], r"has 1 classes"),
+        ("client-folders", ["x/a/1.png", "x/b/2.png"], r"data/x: has 2 training and 0 test pictures.*add pictures"),
+        (
+            "client-folders",
+            ["x/train/a/1.png", "x/test/b/2.png", "y/a/1.png"],
+            r"data/y: is laid out otherwise than .*data/x",
+        ),
+        (
+            "client-folders",
+            ["x/train/a/1.png", "x/train/b/2.png", "x/test/a/.1.png"],
+            r"data/x: has 2 training and 0 test",
+        ),
+    ],
+)
+def test_a_layout_that_makes_no_sense_is_named(tmp_path: Path, source: Any, paths: list[str], said: str) -> None:
+    for path in paths:
+        picture(tmp_path / "data" / path)
+    with pytest.raises(UserError, match=said):
+        load_dataset(recipe(tmp_path / "data", source))

@@ -1,0 +1,152 @@
+"""What each client got: how many pictures of which class, summed up for people and written as CSV."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.cells import cell_len, set_cell_size
+from rich.table import Column, Table
+from rich.text import Text
+from torch import Tensor
+
+from fbkit.train.data import Dataset
+from fbkit.train.partition import Clients
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClientTable:
+    """``train`` and ``test``: int64 [clients, classes], numbers of pictures; ``held_out``: bool [clients]."""
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    held_out: npt.NDArray[np.bool_]
+    train: Counts
+    test: Counts
+
+    @property
+    def named(self) -> bool:
+        """Whether the clients came with the data and have names of their own."""
+        return self.names != tuple(f"client-{number:03d}" for number in range(len(self.names)))
+
+    def role(self, client: int) -> str:
+        return "held out" if self.held_out[client] else "training"
+
+    def unevenness(self) -> float:
+        """How much clients differ: 0 where all have the same mix of classes, near 1 where all have other classes.
+
+        The mean over clients of the total variation distance (half the sum of absolute differences) between the
+        client's distribution of training labels and everybody's.
+        """
+        some = self.train[self.train.sum(axis=1) > 0]
+        each = some / some.sum(axis=1, keepdims=True)
+        return float(np.abs(each - some.sum(axis=0) / some.sum()).sum(axis=1).mean() / 2)
+
+
+def tabulate(dataset: Dataset, clients: Clients) -> ClientTable:
+    """Count every client's pictures by class."""
+    held_out = np.zeros(len(clients.names), dtype=np.bool_)
+    held_out[list(clients.held_out)] = True
+    class_count = len(dataset.classes)
+    return ClientTable(
+        names=clients.names,
+        classes=dataset.classes,
+        held_out=held_out,
+        train=_count(dataset.train.labels, clients.train, class_count),
+        test=_count(dataset.test.labels, clients.test, class_count),
+    )
+
+
+def write_table(table: ClientTable, path: Path) -> None:
+    """Write a CSV with a line for each client, split and class of which the client has pictures."""
+    # Folder names that are no text to Python are written as the bytes they are.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("client", "name", "role", "split", "class", "pictures"))
+        for client, name in enumerate(table.names):
+            for split, counts in (("train", table.train[client]), ("test", table.test[client])):
+                for label in np.flatnonzero(counts).tolist():
+                    writer.writerow((client, name, table.role(client), split, table.classes[label], counts[label]))
+
+
+def describe_data(dataset: Dataset, source: str) -> list[str]:
+    """The pictures in a few lines."""
+    channels, height, width = dataset.shape
+    numbers = f"{len(dataset.train)} training and {len(dataset.test)} test pictures, {len(dataset.classes)} classes"
+    mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (dataset.mean, dataset.std))
+    return [
+        f"data: {source}, {numbers}",
+        f"pictures: {width} x {height}, {channels} channel{'s' * (channels > 1)}, mean {mean}, std {std}",
+    ]
+
+
+def describe_clients(table: ClientTable) -> list[str]:
+    """The clients in a few lines."""
+    apart = int(table.held_out.sum())
+    spreads = {
+        "training pictures a client": table.train.sum(axis=1),
+        "test pictures a client": table.test.sum(axis=1),
+        "classes a client": (table.train > 0).sum(axis=1),
+    }
+    return [
+        f"clients: {len(table.names)}, of which {len(table.names) - apart} train and {apart} are held out",
+        *(f"{name}: {v.min()} to {v.max()}, median {np.median(v):g}" for name, v in spreads.items()),
+        f"unevenness: {table.unevenness():.2f} (0: all clients have the same mix of classes, near 1: each its own)",
+    ]
+
+
+def clients_for_people(table: ClientTable, first: int, width: int) -> Table:
+    """A table of the first clients, a row each, for a screen that is ``width`` characters wide."""
+    longest = max(cell_len(printable(name)) for name in table.names[:first]) if table.named else 0
+    name_width = max(4, min(longest, 24, width // 4))
+    columns = [Column("client", justify="right"), *([Column("name", no_wrap=True)] if table.named else [])]
+    shown = Table(
+        *columns,
+        "role",
+        Column("train", justify="right"),
+        Column("test", justify="right"),
+        Column("training pictures of each class", no_wrap=True, overflow="ellipsis"),
+    )
+    room = width - 46 - (name_width + 3 if table.named else 0)
+    for client in range(min(first, len(table.names))):
+        name = printable(table.names[client])
+        if cell_len(name) > name_width:
+            name = set_cell_size(name, name_width - 1) + "…"
+        shown.add_row(
+            str(client),
+            *([Text(name)] if table.named else []),
+            table.role(client),
+            str(table.train[client].sum()),
+            str(table.test[client].sum()),
+            Text(_classes_in_words(table.train[client], table.classes, max(room, 20))),
+        )
+    return shown
+
+
+def printable(name: str) -> str:
+    """A folder's or class's name without what a screen or an XML file cannot show."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def _count(labels: Tensor, owned: tuple[Tensor, ...], class_count: int) -> Counts:
+    owners = np.repeat(np.arange(len(owned)), [len(indices) for indices in owned])
+    theirs = labels.numpy()[np.concatenate([indices.numpy() for indices in owned])]
+    cells = np.bincount(owners * class_count + theirs, minlength=len(owned) * class_count)
+    return cells.reshape(len(owned), class_count).astype(np.int64)
+
+
+def _classes_in_words(counts: Counts, classes: tuple[str, ...], room: int) -> str:
+    """The classes with most pictures first, as many as there is room for."""
+    labels = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
+    entries = [f"{printable(classes[label])} {counts[label]}" for label in labels]
+    for kept in range(len(entries), 1, -1):
+        more = f", {len(entries) - kept} more" if kept < len(entries) else ""
+        words = ", ".join(entries[:kept]) + more
+        if cell_len(words) <= room:
+            return words
+    return ", ".join([*entries[:1], *([f"{len(entries) - 1} more"] if len(entries) > 1 else [])]) or "none"

@@ -1,0 +1,112 @@
+"""Mean and variance of what normalisation layers see, gathered client by client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor, nn
+
+from fbkit.train.federation import Federation
+from fbkit.train.judging import judge_by
+from fbkit.train.models import norm_layers
+from fbkit.train.reduction import ReproducibleSum
+from fbkit.train.seeds import Purpose, torch_stream
+
+Statistics = dict[str, tuple[Tensor, Tensor]]
+
+
+class _Enough(Exception):
+    """Ends a forward pass once the layer in question has been seen."""
+
+
+def pooled_statistics(federation: Federation, layers: Sequence[str], static: Sequence[str]) -> Statistics:
+    """Mean and variance of the inputs of ``layers`` over all training clients' pictures, exact up to rounding.
+
+    The layers in ``static`` normalise by the statistics they have, all others by the batch.
+    """
+    workers = federation.workers
+    modules = norm_layers(federation.model)
+    channels = [torch.zeros(modules[layer].num_features, device=workers.device) for layer in layers]
+    total = ReproducibleSum([*channels, *channels])
+    judge_by(federation, "batch")
+    for layer in static:
+        modules[layer].eval()
+    for client in my_training_clients(federation):
+        means, squares = _client_means(federation, client, [modules[layer] for layer in layers])
+        total.add([*means, *squares], weight=len(federation.clients.train[client]))
+    workers.add_up(total.buffer)
+    pooled = total.mean()
+    means, squares = pooled[: len(layers)], pooled[len(layers) :]
+    return {
+        layer: (mean.float(), (square - mean**2).clamp_min(0).float())
+        for layer, mean, square in zip(layers, means, squares, strict=True)
+    }
+
+
+def client_statistics(federation: Federation, client: int) -> Statistics:
+    """Mean and variance of the inputs of every normalisation layer over one client's training pictures, one pass."""
+    layers = in_order_of_use(federation)
+    if not layers:
+        return {}
+    judge_by(federation, "batch")
+    modules = norm_layers(federation.model)
+    means, squares = _client_means(federation, client, [modules[layer] for layer in layers])
+    return {
+        layer: (mean.float(), (square - mean**2).clamp_min(0).float())
+        for layer, mean, square in zip(layers, means, squares, strict=True)
+    }
+
+
+def _client_means(
+    federation: Federation, client: int, layers: Sequence[nn.Module]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Per layer the mean input and the mean squared input of a channel, float64, over one client's pictures."""
+    indices = federation.clients.train[client]
+    stream = torch_stream(federation.recipe.seed, Purpose.CALIBRATION_ORDER, client)
+    mixed = indices[torch.randperm(len(indices), generator=stream)]  # as in training, a batch mixes the classes
+    sums: dict[nn.Module, Tensor] = {}
+    squares: dict[nn.Module, Tensor] = {}
+    counts: dict[nn.Module, int] = {}
+
+    def record(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        values = inputs[0]
+        pixels = [dimension for dimension in range(values.dim()) if dimension != 1]
+        sums[layer] = sums.get(layer, 0) + values.sum(pixels, dtype=torch.float64)
+        squares[layer] = squares.get(layer, 0) + values.square().sum(pixels, dtype=torch.float64)
+        counts[layer] = counts.get(layer, 0) + values.numel() // values.shape[1]
+        if layer is layers[-1]:
+            raise _Enough
+
+    handles = [layer.register_forward_pre_hook(record) for layer in layers]
+    try:
+        with torch.inference_mode():
+            for images, _ in federation.batcher(augmented=False).plain(federation.dataset.train, mixed):
+                with suppress(_Enough):
+                    federation.model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [sums[layer] / counts[layer] for layer in layers], [squares[layer] / counts[layer] for layer in layers]
+
+
+def in_order_of_use(federation: Federation) -> list[str]:
+    """The names of the normalisation layers, in the order in which a picture meets them."""
+    order: list[str] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda _layer, _inputs, name=name: order.append(name))
+        for name, layer in norm_layers(federation.model).items()
+    ]
+    judge_by(federation, "batch")
+    with torch.inference_mode():
+        federation.model(torch.zeros(2, *federation.dataset.shape, device=federation.workers.device))
+    for handle in handles:
+        handle.remove()
+    return list(dict.fromkeys(order))
+
+
+def my_training_clients(federation: Federation) -> list[int]:
+    """This worker's share of the clients that train."""
+    training = federation.clients.training
+    return federation.workers.share(training, [len(federation.clients.train[client]) for client in training])
