@@ -23,6 +23,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder of a finished training.")],
     target: Annotated[TargetName, typer.Option(help="What the bundle will run on.")],
     out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the run's pictures are now, if not where they were in training.")
+    ] = None,
 ) -> None:
     """Split a finished run into a frozen body and a trainable head, and verify what was written."""
     require("torch", "export")
@@ -31,7 +34,7 @@ def export(
     from fbkit.export.exporting import export_run
 
     with Reporter() as reporter, reporter.stage(f"exporting to {target}", 1) as advance:
-        bundle = export_run(run, target, out)
+        bundle = export_run(run, target, out, data_root=data_root)
         advance("")
     found = bundle.manifest.verification
     sizes = ", ".join(f"{name} {entry.bytes:,} bytes" for name, entry in bundle.manifest.files.items())

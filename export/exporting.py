@@ -33,7 +33,9 @@ TOLERANCE = 1e-4
 VERIFIED_PICTURES = 1000
 
 
-def export_run(run_folder: Path, target: str, out: Path, dataset: Dataset | None = None) -> Bundle:
+def export_run(
+    run_folder: Path, target: str, out: Path, dataset: Dataset | None = None, data_root: Path | None = None
+) -> Bundle:
     """Export a finished run as a bundle, verify what was written, and open it.
 
     Args:
@@ -41,6 +43,7 @@ def export_run(run_folder: Path, target: str, out: Path, dataset: Dataset | None
         target: ``onnx`` or ``executorch``.
         out: the bundle folder to make; it appears whole or not at all.
         dataset: the data set of a run that was given its data in Python.
+        data_root: where the run's pictures are now, if not where they were in training.
 
     Raises:
         UserError: the run is not finished or has no body that all share, ``out`` exists, a package is missing, or the
@@ -52,8 +55,17 @@ def export_run(run_folder: Path, target: str, out: Path, dataset: Dataset | None
     model = run.load_model()
     _refuse_unexportable(run)
     classes = run.classes
-    with quiet_exporters():
-        lowered = find_target(target).lower(fold_body(model.body), run.shape, model.head.in_features, len(classes))
+    chosen = find_target(target)
+    try:
+        with quiet_exporters():
+            lowered = chosen.lower(fold_body(model.body), run.shape, model.head.in_features, len(classes))
+    except UserError:
+        raise
+    except Exception as error:  # exporters have many ways to say no
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{run_folder}: {run.recipe.model.name} cannot be lowered to {target} ({type(error).__name__}: {reason})"
+        ) from error
     spec = _input_spec(run)
     names = {
         "body": f"body.{lowered.suffix}",
@@ -85,7 +97,7 @@ def export_run(run_folder: Path, target: str, out: Path, dataset: Dataset | None
         for name, data in contents.items():
             write_atomic(folder / name, data)
         write_json(folder / FILE_NAME, manifest.to_json())
-        pictures, labels = _real_pictures(run, dataset)
+        pictures, labels = _real_pictures(run, dataset, data_root)
         verification = verify(Bundle.open(folder), model, pictures, labels)
         write_json(folder / FILE_NAME, replace(manifest, verification=asdict(verification)).to_json())
     return Bundle.open(out)
@@ -96,6 +108,11 @@ def _refuse_unexportable(run: Run) -> None:
     if algorithm in NO_COMMON_BODY:
         raise UserError(
             f"{run.folder}: with {algorithm} every client has its own body; there is no common one to export"
+        )
+    if run.recipe.data.fit == "pad":
+        raise UserError(
+            f"{run.folder}: was trained on pictures padded to size (data.fit = 'pad'), but a device fills the size; "
+            "train with data.fit = 'resize'"
         )
     if not run.has_statistics:
         raise UserError(
@@ -139,14 +156,16 @@ def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _initial_accuracy(run: Run) -> float | None:
-    initial = run.evaluation.initial
-    figures = initial.static or initial.batch
-    return figures.mean if figures else None
+    """Of the exported model; None where clients were judged with parts of their own."""
+    evaluation = run.evaluation
+    figures = evaluation.initial.static or evaluation.initial.batch
+    return figures.mean if figures and evaluation.own_part == "none" else None
 
 
-def _real_pictures(run: Run, dataset: Dataset | None) -> tuple[Bytes, Labels]:
+def _real_pictures(run: Run, dataset: Dataset | None, data_root: Path | None) -> tuple[Bytes, Labels]:
     """The first test pictures of the run's data."""
-    dataset = dataset or load_dataset(run.recipe.data, run.recipe.seed)
+    data = run.recipe.data.model_copy(update={"root": str(data_root)}) if data_root else run.recipe.data
+    dataset = dataset or load_dataset(data, run.recipe.seed)
     if dataset.fingerprint != run.description.data_fingerprint:
         raise UserError(f"{run.folder}: was trained on other pictures than {run.recipe.data.source} holds now")
     test = dataset.test

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 
 from fbkit.train.models import norm_layers
 
@@ -19,7 +20,10 @@ def fold_body(body: nn.Module) -> nn.Module:
     static = copy.deepcopy(body).eval()
     for layer in norm_layers(static).values():
         layer.track_running_stats = True  # else the fusion takes it for one that normalises by the batch
-    folded: nn.Module = fuse(static)
+    try:
+        folded: nn.Module = fuse(static)
+    except (TraceError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        folded = static  # a forward that cannot be traced; the layers stay, with their static statistics
     # What XNNPACK's lowering expects of weights.
     folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs lack this form
     return folded

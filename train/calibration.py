@@ -18,6 +18,7 @@ from typing import Literal
 
 import torch
 
+from fbkit.errors import UserError
 from fbkit.train.federation import Federation
 from fbkit.train.judging import score
 from fbkit.train.models import set_static_statistics
@@ -25,7 +26,7 @@ from fbkit.train.norm_statistics import Statistics, in_order_of_use, my_training
 from fbkit.train.recipe import NO_COMMON_BODY, OWN_PART
 from fbkit.train.reduction import ReproducibleSum
 
-Way = Literal["one-pass", "layer-by-layer", "running", "none"]
+Way = Literal["one-pass", "layer-by-layer", "running", "not-needed", "none"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,17 @@ def calibrate(federation: Federation) -> Calibration:
 
     Models that kept running statistics, or normalise without any, are left as they are; so are runs that share no body,
     and those whose recipe leaves calibration out.
+
+    Raises:
+        UserError: the model's loss is not finite either way.
     """
     recipe = federation.recipe
     layers = in_order_of_use(federation)
     if recipe.model.norm == "running" and layers:
         return Calibration("running", {})
-    if not layers or not recipe.training.calibrate or recipe.training.algorithm in NO_COMMON_BODY:
+    if not layers:
+        return Calibration("not-needed", {})
+    if not recipe.training.calibrate or recipe.training.algorithm in NO_COMMON_BODY:
         return Calibration("none", {})
     candidates: dict[Way, Statistics] = {"one-pass": pooled_statistics(federation, layers, static=())}
     one_by_one: Statistics = {}
@@ -59,9 +65,12 @@ def calibrate(federation: Federation) -> Calibration:
     for way, statistics in candidates.items():
         set_static_statistics(federation.model, statistics)
         losses[way] = _training_loss(federation)
-    kept = min(losses, key=lambda way: losses[way] if math.isfinite(losses[way]) else math.inf)
+    finite = {way: loss for way, loss in losses.items() if math.isfinite(loss)}
+    if not finite:
+        raise UserError("the trained model's loss is not finite; train again with a lower training.lr")
+    kept = min(finite, key=lambda way: finite[way])
     set_static_statistics(federation.model, candidates[kept])
-    return Calibration(kept, {str(way): loss for way, loss in losses.items()})
+    return Calibration(kept, {str(way): loss for way, loss in finite.items()})
 
 
 def _training_loss(federation: Federation) -> float:

@@ -2,19 +2,23 @@
 
 clients/00000042/round-00007.safetensors    what client 42 kept when it last trained, in round 7
 
-A client that was never sampled has no file. A file is durable before its round ends, and an older one is removed only
-once a checkpoint of a later round is durable too, so a killed run finds for every client what it had at the checkpoint.
-All workers see the same folder (under torchrun on several machines: the run folder is on a shared file system).
+A client that was never sampled has no file. Which file counts is not read from the folder but known from the cohorts,
+which follow from the seed: a file of a round that a killed run did not finish is not looked at, and a missing one is
+noticed. A file is durable before its round ends, and an older one is removed only once a checkpoint of a later round is
+durable too. All workers see the same folder (under torchrun on several machines: on a shared file system).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from fbkit.errors import UserError
 from fbkit.files import sync_folder
 from fbkit.train.weights import load_into, read_weights, save_weights
 
@@ -24,17 +28,36 @@ _STATISTICS = ("running_mean", "running_var")
 
 @dataclass
 class ClientStates:
-    """The clients' folder of a run. ``durable_round`` is the newest round whose checkpoint is known to be on disk."""
+    """The clients' folder of a run.
+
+    last: the round in which each client trained last, for those that did. durable_round: the newest round whose
+    checkpoint is known to be on disk.
+    """
 
     folder: Path
-    durable_round: int = field(default=0)
+    last: dict[int, int] = field(default_factory=dict)
+    durable_round: int = 0
+
+    def note(self, cohort: Iterable[int], round_number: int) -> None:
+        """Remember that a round is over; every worker does, for every client of its cohort."""
+        self.last.update(dict.fromkeys(cohort, round_number))
 
     def keep(self, client: int, round_number: int, module: nn.Module) -> None:
-        """Store the module's parameters and buffers as the client's after a round."""
+        """Store the module's parameters and buffers as the client's after a round.
+
+        Raises:
+            UserError: some are not finite.
+        """
+        tensors = module.state_dict()
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            raise UserError(
+                f"client {client}'s own part is not finite after round {round_number}; lower training.lr"
+                " (for ditto also training.pull)"
+            )
         folder = self._of(client)
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        save_weights(folder / f"round-{round_number:05d}.safetensors", module.state_dict())
+        save_weights(self._path(client, round_number), tensors)
         if is_new:
             sync_folder(self.folder)
         for older in [number for number in self._rounds(client) if number <= self.durable_round][:-1]:
@@ -47,12 +70,11 @@ class ClientStates:
             Whether the client had something.
 
         Raises:
-            UserError: the file is damaged or of another model.
+            UserError: the file is missing, damaged or of another model.
         """
-        rounds = self._rounds(client)
-        if not rounds:
+        if client not in self.last:
             return False
-        path = self._path(client, rounds[-1])
+        path = self._path(client, self.last[client])
         tensors, _ = read_weights(path)
         # Static statistics are made after the last round; what a client kept before has none.
         later = {name: value for name, value in module.state_dict().items() if name.endswith(_STATISTICS)}
@@ -60,22 +82,18 @@ class ClientStates:
         return True
 
     def has(self, client: int) -> bool:
-        return bool(self._rounds(client))
+        return client in self.last
 
-    def forget_after(self, round_number: int) -> None:
-        """Go back to a checkpoint's round: remove what was kept later."""
-        if not self.folder.exists():
-            return
-        for path in self.folder.glob("*/round-*.safetensors"):
-            match = _NAME.fullmatch(path.name)
-            if match and int(match[1]) > round_number:
-                path.unlink()
+    def tidy(self) -> None:
+        """After the last checkpoint: remove all but what counts."""
+        for client, last in self.last.items():
+            folder = self._of(client)
+            for path in folder.iterdir() if folder.exists() else ():
+                if path != self._path(client, last):
+                    path.unlink(missing_ok=True)
 
     def _rounds(self, client: int) -> list[int]:
-        folder = self._of(client)
-        if not folder.exists():
-            return []
-        return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+        return sorted(int(match[1]) for path in self._of(client).iterdir() if (match := _NAME.fullmatch(path.name)))
 
     def _of(self, client: int) -> Path:
         return self.folder / f"{client:08d}"

@@ -21,21 +21,31 @@ def evaluate_run(
     part: Annotated[
         str | None, typer.Option(help="What to fine-tune: head, body, full, several with commas; or none.")
     ] = None,
-    epochs: Annotated[str, typer.Option(help="Judge after these numbers of epochs, with commas.")] = "1,5",
-    lr: Annotated[str, typer.Option(help="Learning rates, with commas.")] = "0.01",
+    epochs: Annotated[
+        str | None, typer.Option(help="Judge after these numbers of epochs, with commas; needs --part [default: 1,5].")
+    ] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rates, with commas; needs --part [default: 0.01].")] = None,
     statistics: Annotated[
         str | None, typer.Option(help="Normalisation: batch, static, or both with a comma; default: as the recipe.")
     ] = None,
-    templates: Annotated[bool, typer.Option("--templates", help="Also the nearest class template, no head.")] = False,
+    templates: Annotated[
+        bool | None, typer.Option("--templates/--no-templates", help="The nearest class template, no head.")
+    ] = None,
     pooled: Annotated[
-        bool, typer.Option("--pooled", help="Also everybody's pictures in one pool: accuracy, template, linear probe.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--pooled/--no-pooled", help="Everybody's pictures in one pool: accuracy, template, linear probe."
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the pictures are now, if not where they were in training.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one a GPU or, without GPUs, one a core.")
     ] = None,
 ) -> None:
     """Judge a finished run: before and after fine-tuning, client by client."""
-    for module, extra in (("torch", "train"), ("pydantic", "train"), ("tensorboard", "train"), ("matplotlib", "bench")):
+    for module, extra in (("torch", "train"), ("pydantic", "train"), ("matplotlib", "bench")):
         require(module, extra)
     from fbkit import plotting
     from fbkit.files import refuse_existing, whole_folder, write_atomic, write_json
@@ -46,16 +56,18 @@ def evaluate_run(
 
     refuse_existing(out)
     opened = open_run(run)
+    if not part and (epochs or lr):
+        raise UserError("--epochs and --lr say how to fine-tune; say also what, with --part head, body or full")
     evaluation, personalization = _asked(
         opened.recipe, clients, part, epochs, lr, statistics, templates=templates, pooled=pooled
     )
     with Reporter() as reporter:
-        found = run_evaluation.evaluate_run(run, evaluation, personalization, workers, reporter)
+        found = run_evaluation.evaluate_run(run, evaluation, personalization, workers, reporter, data_root=data_root)
     if not speaks_for_all():
         return
     with whole_folder(out) as folder:
         write_json(folder / "evaluation.json", found.model_dump())
-        write_atomic(folder / "clients.csv", to_csv(found).encode())
+        write_atomic(folder / "clients.csv", to_csv(found, opened.description.client_names).encode())
         plotting.save(plot_evaluation(found, opened.recipe.training.algorithm), folder / "evaluation")
     print_evaluation(found)
     stdout.print(f"figures: {out / 'evaluation.json'}, {out / 'clients.csv'}, plot: {out / 'evaluation.png'}")
@@ -65,32 +77,34 @@ def _asked(
     recipe: Recipe,
     clients: str | None,
     part: str | None,
-    epochs: str,
-    lr: str,
+    epochs: str | None,
+    lr: str | None,
     statistics: str | None,
     *,
-    templates: bool,
-    pooled: bool,
+    templates: bool | None,
+    pooled: bool | None,
 ) -> tuple[EvaluationRecipe, list[PersonalizationRecipe] | None]:
     """The command line's words as recipe sections, checked by the same rules."""
     from fbkit.train.recipe import parse_recipe
 
     values = recipe.model_dump(mode="json")
-    judged = values["evaluation"] | {"templates": templates, "pooled": pooled}
-    if clients:
-        judged["clients"] = clients
-    if statistics:
-        judged["statistics"] = statistics.split(",")
+    asked = {
+        "clients": clients,
+        "statistics": _words(statistics) if statistics else None,
+        "templates": templates,
+        "pooled": pooled,
+    }
+    judged = values["evaluation"] | {key: value for key, value in asked.items() if value is not None}
     values["evaluation"] = judged
     if part:
         values["personalization"] = [
             {
                 "part": name,
-                "epochs": _numbers(epochs, int, "--epochs"),
-                "lr": _numbers(lr, float, "--lr"),
+                "epochs": _numbers(epochs or "1,5", int, "--epochs"),
+                "lr": _numbers(lr or "0.01", float, "--lr"),
                 "statistics": by,
             }
-            for name in part.split(",")
+            for name in _words(part)
             if name != "none"
             for by in judged["statistics"]
         ]
@@ -98,8 +112,12 @@ def _asked(
     return checked.evaluation, list(checked.personalization)
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def _numbers(text: str, kind: type[int] | type[float], option: str) -> list[int | float]:
     try:
-        return [kind(word) for word in text.split(",")]
+        return [kind(word) for word in _words(text)]
     except ValueError as error:
         raise UserError(f"{option} {text}: expected numbers with commas between them") from error

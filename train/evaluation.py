@@ -18,7 +18,7 @@ from fbkit.train.local_sgd import LocalSGD, run_steps
 from fbkit.train.models import norm_layers, set_static_statistics
 from fbkit.train.norm_statistics import client_statistics
 from fbkit.train.pooled import pooled_accuracies
-from fbkit.train.recipe import OWN_PART, EvaluationRecipe, PersonalizationRecipe, StatisticsName
+from fbkit.train.recipe import NO_COMMON_BODY, OWN_PART, EvaluationRecipe, PersonalizationRecipe, StatisticsName
 from fbkit.train.records import (
     Accuracies,
     ByStatistics,
@@ -52,7 +52,7 @@ class ClientAccuracies:
         return {"mean": self.mean, "std": float(np.std(ordered)), "worst_decile": float(worst.mean())}
 
     def record(self) -> Accuracies:
-        return Accuracies(**self.summary(), per_client=list(self.accuracies))
+        return Accuracies(**self.summary(), per_client=[round(accuracy, 4) for accuracy in self.accuracies])
 
 
 def stages_of(evaluation: EvaluationRecipe, personalization: Sequence[PersonalizationRecipe]) -> int:
@@ -186,10 +186,9 @@ def test_accuracy(federation: Federation, client: int, statistics: StatisticsNam
 @contextmanager
 def _as_client(federation: Federation, client: int, statistics: StatisticsName) -> Iterator[None]:
     """``federation.as_client``; a body of the client's own also gets static statistics of its own pictures."""
-    own_part = OWN_PART.get(federation.recipe.training.algorithm)
-    needs_statistics = (
-        statistics == "static" and federation.recipe.model.norm == "batch" and own_part in ("body", "model")
-    )
+    algorithm = federation.recipe.training.algorithm
+    has_own_body = algorithm in NO_COMMON_BODY or (algorithm == "ditto" and federation.states.has(client))
+    needs_statistics = statistics == "static" and federation.recipe.model.norm == "batch" and has_own_body
     with federation.as_client(client):
         if not needs_statistics:
             yield
@@ -209,7 +208,7 @@ def _own_randomness(federation: Federation, client: int) -> Iterator[None]:
     """torch's own generator, which dropout draws from, seeded for the client and put back afterwards."""
     device = federation.workers.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(torch_stream(federation.recipe.seed, Purpose.DROPOUT, client).initial_seed())
+        torch.manual_seed(torch_stream(federation.recipe.seed, Purpose.PERSONALIZATION_DROPOUT, client).initial_seed())
         yield
 
 

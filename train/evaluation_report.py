@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fbkit.console import stdout
 from fbkit.train.records import Accuracies, Evaluation
 
-COLUMNS = ("client", "own_part", "what", "part", "epochs", "lr", "statistics", "accuracy")
+COLUMNS = ("client", "name", "own_part", "what", "part", "epochs", "lr", "statistics", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if evaluation.own_part != "none":
         line = f"judged with each client's own {evaluation.own_part}"
         if evaluation.without_own:
-            line += f"; {len(evaluation.without_own)} of {count} clients never trained and start from the server's"
+            start = (
+                "the server's model" if evaluation.own_part == "model" else f"the run's initial {evaluation.own_part}"
+            )
+            line += f"; {len(evaluation.without_own)} of {count} clients never trained and start from {start}"
         stdout.print(line)
     for figure in figures_of(evaluation):
         found = figure.accuracies
@@ -67,8 +70,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
                 )
 
 
-def to_csv(evaluation: Evaluation) -> str:
-    """A row for each client and figure; ``own_part`` says what the client was judged with of its own."""
+def to_csv(evaluation: Evaluation, names: Sequence[str] = ()) -> str:
+    """A row for each client and figure; ``own_part`` says what the client was judged with of its own.
+
+    Args:
+        names: of all clients, where they have names of their own.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -78,5 +85,6 @@ def to_csv(evaluation: Evaluation) -> str:
         for client, accuracy in zip(evaluation.clients, figure.accuracies.per_client, strict=True):
             own = "none" if client in without else evaluation.own_part
             detail = (figure.part, figure.epochs, figure.lr) if tuned else ("", "", "")
-            writer.writerow((client, own, figure.what, *detail, figure.statistics, round(accuracy, 4)))
+            name = names[client] if names else ""
+            writer.writerow((client, name, own, figure.what, *detail, figure.statistics, round(accuracy, 4)))
     return text.getvalue()

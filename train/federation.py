@@ -7,16 +7,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from fbkit.console import Reporter
 from fbkit.errors import UserError
 from fbkit.train.algorithms import ALGORITHMS, Algorithm
 from fbkit.train.client_states import ClientStates
+from fbkit.train.cohorts import sample_cohort
 from fbkit.train.data import Batcher, Dataset, Pictures
-from fbkit.train.models import SplitModel, build_model
+from fbkit.train.models import SplitModel, build_model, norm_layers
 from fbkit.train.partition import Clients, partition
 from fbkit.train.recipe import Recipe, check_clients
 from fbkit.train.sources import load_dataset
 from fbkit.train.workers import Workers
+
+# Of an evaluation: each client's figure for each thing that is measured. What fits a file that is read whole.
+MOST_FIGURES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,16 @@ class Federation:
             crop_padding=data.crop_padding if augmented else 0,
             flip=data.flip and augmented,
         )
+
+    def note_round(self, round_number: int) -> None:
+        """Every worker remembers who trained, where clients keep something."""
+        if self.algorithm.own(self.model) is not None:
+            self.states.note(sample_cohort(self.recipe, self.clients.training, round_number), round_number)
+
+    def note_rounds_until(self, round_number: int) -> None:
+        """The same for all rounds of a run that was trained before."""
+        for number in range(1, round_number + 1):
+            self.note_round(number)
 
     @contextmanager
     def as_client(self, client: int) -> Iterator[None]:
@@ -94,4 +110,41 @@ def make_federation(
         dataset.owners,
     )
     algorithm = ALGORITHMS[recipe.training.algorithm]
-    return Federation(recipe, workers, on_device, clients, model.to(workers.device), algorithm, ClientStates(states))
+    federation = Federation(
+        recipe, workers, on_device, clients, model.to(workers.device), algorithm, ClientStates(states)
+    )
+    _refuse_what_would_fail_late(federation)
+    return federation
+
+
+def _refuse_what_would_fail_late(federation: Federation) -> None:
+    """Raise UserError for what would otherwise come to light in the middle of training, or after it."""
+    recipe, clients = federation.recipe, federation.clients
+    name = f"model.name = '{recipe.model.name}'"
+    if not any(True for _ in federation.model.body.parameters()):
+        raise UserError(f"{name}: nothing before its last linear layer can be trained, so there is no body to share")
+    chosen = clients.chosen(recipe.evaluation.clients)
+    numbers = len(chosen) * (6 + sum(len(how.lr) * len(how.epochs) for how in recipe.personalization))
+    if numbers > MOST_FIGURES:
+        raise UserError(
+            f"personalization asks for {numbers:,} figures, more than {MOST_FIGURES:,}; ask for fewer epochs or "
+            "learning rates, or evaluate fewer clients (evaluation.clients)"
+        )
+    small = [
+        (client, split)
+        for split, owned in (("training", clients.train), ("test", clients.test))
+        for client, indices in enumerate(owned)
+        if len(indices) == 1
+    ]
+    if small and norm_layers(federation.model):
+        for layer in norm_layers(federation.model.eval()).values():
+            layer.train()
+        try:
+            with torch.inference_mode():
+                federation.model(torch.zeros(1, *federation.dataset.shape, device=federation.workers.device))
+        except ValueError as error:
+            client, split = small[0]
+            raise UserError(
+                f"{clients.names[client]} has a single {split} picture, which {name} cannot normalise by its batch: "
+                "its last maps are one pixel large; set model.norm = group, or larger pictures, or fewer clients"
+            ) from error

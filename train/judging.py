@@ -37,6 +37,7 @@ def score(federation: Federation, indices: Tensor, statistics: StatisticsName, s
     with torch.inference_mode():
         for images, labels in federation.batcher(augmented=False).plain(pictures, indices):
             logits = federation.model(images)
-            correct += int((logits.argmax(1) == labels).sum())
+            right = (logits.argmax(1) == labels) & logits.isfinite().all(1)  # what diverged is never right
+            correct += int(right.sum())
             loss += float(cross_entropy(logits, labels, reduction="sum"))
     return correct, loss

@@ -14,11 +14,12 @@ from fbkit.train.local_sgd import LocalSGD
 from fbkit.train.recipe import TrainingRecipe
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalClient:
     """What an algorithm's ``client_update`` may use.
 
-    settings: the recipe's training section. sgd: with the round's learning rate.
+    settings: the recipe's training section. sgd: with the round's learning rate. passes: how often the client went
+    through its pictures so far.
     """
 
     number: int
@@ -30,10 +31,12 @@ class LocalClient:
     indices: Tensor
     stream: torch.Generator
     states: ClientStates
+    passes: int = 0
 
     def batches(self, epochs: int | None = None) -> Iterator[Batch]:
         """Augmented batches over the recipe's local epochs, or over ``epochs``; each call goes on in the stream."""
         epochs = epochs or self.settings.local_epochs
+        self.passes += epochs
         return self.batcher.shuffled(self.pictures, self.indices, epochs, self.stream)
 
     def restore(self, module: nn.Module) -> None:

@@ -99,10 +99,12 @@ def in_order_of_use(federation: Federation) -> list[str]:
         for name, layer in norm_layers(federation.model).items()
     ]
     judge_by(federation, "batch")
-    with torch.inference_mode():
-        federation.model(torch.zeros(2, *federation.dataset.shape, device=federation.workers.device))
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.inference_mode():
+            federation.model(torch.zeros(2, *federation.dataset.shape, device=federation.workers.device))
+    finally:
+        for handle in handles:
+            handle.remove()
     return list(dict.fromkeys(order))
 
 

@@ -57,6 +57,9 @@ PRETRAINED = "pretrained"
 # The part of the model that stays with each client, where one does.
 OWN_PART = {"fedper": "head", "fedrep": "head", "lg-fedavg": "body", "ditto": "model", "local-only": "model"}
 
+# Trained on everybody's pictures in one place: the pool is the only "client", and no cohort is sampled.
+POOLED = ("centralized", "centralized-fixed-head")
+
 # After these there is no body that all clients share, so nothing to calibrate or export.
 NO_COMMON_BODY = ("lg-fedavg", "local-only")
 
@@ -197,8 +200,7 @@ def check_clients(recipe: Recipe, count: int) -> None:
     training_clients = count - recipe.clients.held_out
     if training_clients < 1:
         raise ValueError(f"clients.held_out = {recipe.clients.held_out} leaves none of {count} to train")
-    pooled = recipe.training.algorithm.startswith("centralized")
-    if recipe.training.cohort > training_clients and not pooled:
+    if recipe.training.cohort > training_clients and recipe.training.algorithm not in POOLED:
         raise ValueError(
             f"training.cohort = {recipe.training.cohort} is more than the {training_clients} clients that train"
         )
@@ -208,7 +210,8 @@ def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recip
     """Read a recipe, change single values, check all of it.
 
     Args:
-        path: a TOML file; None for the recipe that fbkit ships.
+        path: a TOML file; None for the recipe that fbkit ships. Files that it names are looked for from the current
+            folder.
         settings: ``section.key=value`` each, value in TOML (a bare word counts as a string).
 
     Raises:
@@ -222,11 +225,25 @@ def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recip
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML ({error})") from error
     recipe = parse_recipe(values, str(path))
-    if not settings:
-        return recipe
-    for setting in settings:
-        _apply(values, setting)
-    return parse_recipe(values, "--set")
+    if settings:
+        for setting in settings:
+            _apply(values, setting)
+        recipe = parse_recipe(values, "--set")
+    return _with_whole_paths(recipe)
+
+
+def _with_whole_paths(recipe: Recipe) -> Recipe:
+    """A run must find its files again wherever it is resumed or judged from."""
+    root, init = recipe.data.root, recipe.model.init
+    if root:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": _whole(root)})})
+    if init and init != PRETRAINED:
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"init": _whole(init)})})
+    return recipe
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:

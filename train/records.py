@@ -55,6 +55,7 @@ class Description(_Record):
     input: InputRecord
     model: ModelRecord
     clients: int = Field(ge=1)
+    client_names: list[str] = []
     seed: int
     recipe_sha256: str
     data_fingerprint: str
@@ -89,10 +90,10 @@ class CalibrationRecord(_Record):
     """Where the static statistics come from, and the training loss of each way that was tried.
 
     ``one-pass`` and ``layer-by-layer`` are pooled over the training clients, ``running`` were averaged while training,
-    ``none`` is for models without statistics and for runs that were not calibrated.
+    ``not-needed`` is for models without such layers, ``none`` for runs without a common body or calibration.
     """
 
-    kept: Literal["one-pass", "layer-by-layer", "running", "none"]
+    kept: Literal["one-pass", "layer-by-layer", "running", "not-needed", "none"]
     losses: dict[str, float]
 
 

@@ -9,30 +9,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fbkit.train.algorithms import POOLED
+from fbkit.train.cohorts import sample_cohort
 from fbkit.train.federation import Federation
 from fbkit.train.local_client import LocalClient
 from fbkit.train.local_sgd import LocalSGD
 from fbkit.train.models import norm_layers
-from fbkit.train.recipe import Recipe
+from fbkit.train.recipe import POOLED
 from fbkit.train.reduction import ReproducibleSum
-from fbkit.train.seeds import Purpose, numpy_stream, torch_stream
+from fbkit.train.seeds import Purpose, torch_stream
 
 
 @dataclass(frozen=True)
 class RoundResult:
-    """Mean local training loss over the cohort, pictures trained on by all workers, whether anyone asked to stop."""
+    """Mean local training loss over the cohort, pictures stepped on by all workers, whether anyone asked to stop."""
 
     loss: float
     pictures: int
     stop: bool
-
-
-def sample_cohort(recipe: Recipe, training: tuple[int, ...], round_number: int) -> list[int]:
-    """The clients of a round, drawn without repetition from those that train."""
-    rng = numpy_stream(recipe.seed, Purpose.COHORT, round_number)
-    cohort: list[int] = rng.choice(training, size=recipe.training.cohort, replace=False).tolist()
-    return cohort
 
 
 def run_round(federation: Federation, round_number: int, stop_asked: Callable[[], bool] = lambda: False) -> RoundResult:
@@ -52,7 +45,7 @@ def run_round(federation: Federation, round_number: int, stop_asked: Callable[[]
     server = [tensor.clone() for tensor in everything]
     averaged = _float_tensors(algorithm.averaged(model))
     scalar = torch.zeros(1, device=workers.device)
-    total = ReproducibleSum([*averaged, scalar, scalar])
+    total = ReproducibleSum([*averaged, scalar, scalar, scalar])
 
     with _training(federation):
         for client in workers.share(cohort, sizes):
@@ -71,14 +64,16 @@ def run_round(federation: Federation, round_number: int, stop_asked: Callable[[]
             )
             loss = algorithm.client_update(model, local)
             weight = len(pictures[client]) if settings.weighting == "examples" else 1
-            total.add([*averaged, scalar + loss, scalar + stop_asked()], weight)
+            seen = local.passes * len(pictures[client])
+            total.add([*averaged, scalar + loss, scalar + stop_asked(), scalar + seen / weight], weight)
     workers.add_up(total.buffer)
+    federation.note_round(round_number)
 
-    *means, loss_mean, stop_mean = total.mean()
+    *means, loss_mean, stop_mean, seen_mean = total.mean()
     torch._foreach_copy_(everything, server)  # what is not averaged stays as the server had it
     if averaged:
         torch._foreach_copy_(averaged, [tensor.float() for tensor in means])
-    return RoundResult(float(loss_mean), sum(sizes) * settings.local_epochs, float(stop_mean) > 0)
+    return RoundResult(float(loss_mean), round(float(seen_mean) * total.weight), float(stop_mean) > 0)
 
 
 def _pictures_of(federation: Federation, round_number: int) -> dict[int, Tensor]:

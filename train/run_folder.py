@@ -28,7 +28,7 @@ from fbkit.errors import UserError
 from fbkit.files import read_json, sha256_bytes, sync_folder, whole_folder, write_atomic, write_json
 from fbkit.train.federation import Federation
 from fbkit.train.models import SplitModel, build_model, model_size, norm_layers, set_static_statistics
-from fbkit.train.recipe import Recipe, parse_recipe, recipe_to_toml
+from fbkit.train.recipe import OWN_PART, Recipe, parse_recipe, recipe_to_toml
 from fbkit.train.records import Description, Evaluation, InputRecord, ModelRecord, check_record, read_record
 from fbkit.train.weights import load_into, read_weights, save_weights
 from fbkit.train.workers import Workers
@@ -73,7 +73,7 @@ class Run:
         return build_model(self.recipe.without_init().model, self.shape, len(self.classes), self.recipe.seed)
 
     def load_model(self) -> SplitModel:
-        """The trained model, in eval mode, normalising by its static statistics.
+        """The trained model, in eval mode, normalising by its static statistics where it has any.
 
         Raises:
             UserError: training is not complete, or the weights do not fit the recipe.
@@ -94,14 +94,12 @@ class Run:
         """
         body_path, head_path = self.folder / "body.safetensors", self.folder / "head.safetensors"
         body, head = read_weights(body_path)[0], read_weights(head_path)[0]
-        if self.has_statistics:
-            set_static_statistics(
-                model,
-                {
-                    name: (torch.zeros(layer.num_features), torch.ones(layer.num_features))
-                    for name, layer in norm_layers(model).items()
-                },
-            )
+        blank = {
+            f"body.{name}": (torch.zeros(layer.num_features), torch.ones(layer.num_features))
+            for name, layer in norm_layers(model.body).items()
+            if f"{name}.running_mean" in body
+        }
+        set_static_statistics(model, blank)
         load_into(model.body, body, body_path)
         load_into(model.head, head, head_path)
 
@@ -109,6 +107,15 @@ class Run:
     def has_statistics(self) -> bool:
         """Whether the body can normalise a single picture."""
         return self.recipe.model.norm != "batch" or self.evaluation.calibration.kept != "none"
+
+    def check_data(self, federation: Federation) -> None:
+        """Raise UserError where the federation has other pictures or clients than the run was trained with."""
+        found = (federation.dataset.fingerprint, len(federation.clients.train))
+        if found != (self.description.data_fingerprint, self.description.clients):
+            raise UserError(
+                f"{self.folder}: was trained on other pictures than {self.recipe.data.source} holds now "
+                f"({self.recipe.data.root or 'no data.root'})"
+            )
 
     def save_model(self, model: SplitModel) -> None:
         save_weights(self.folder / "body.safetensors", model.body.state_dict())
@@ -133,6 +140,7 @@ def create_run(folder: Path, federation: Federation) -> Run:
         ),
         model=ModelRecord(body_parameters=body, head_parameters=head, features=features),
         clients=len(federation.clients.train),
+        client_names=list(dataset.owners.names) if dataset.owners else [],
         seed=recipe.seed,
         recipe_sha256=sha256_bytes(recipe_to_toml(recipe).encode()),
         data_fingerprint=dataset.fingerprint,
@@ -140,6 +148,8 @@ def create_run(folder: Path, federation: Federation) -> Run:
     )
     with whole_folder(folder) as partial:
         (partial / "checkpoints").mkdir()
+        if recipe.training.algorithm in OWN_PART:
+            (partial / "clients").mkdir()
         write_atomic(partial / "recipe.toml", recipe_to_toml(recipe).encode())
         write_json(partial / "run.json", description.model_dump(by_alias=True))
     return Run(folder, recipe, description)
@@ -157,7 +167,9 @@ def open_run(folder: Path) -> Run:
     values = read_json(path)
     version = values.get("version")
     if values.get("schema") == SCHEMA and (type(version) is not int or version != VERSION):
-        raise UserError(f"{path}: format version {version}, this fbkit reads {VERSION}; upgrade fbkit")
+        older = type(version) is int and version < VERSION
+        advice = "train again, or use the fbkit that wrote it" if older else "upgrade fbkit"
+        raise UserError(f"{path}: format version {version}, this fbkit reads {VERSION}; {advice}")
     description = check_record(Description, values, path)
     recipe_path = folder / "recipe.toml"
     try:
@@ -166,7 +178,11 @@ def open_run(folder: Path) -> Run:
         raise UserError(f"{recipe_path}: cannot be read ({error.strerror})") from error
     if sha256_bytes(text) != description.recipe_sha256:
         raise UserError(f"{recipe_path}: was changed after training began; train by a new recipe into a new folder")
-    return Run(folder, parse_recipe(tomllib.loads(text.decode()), str(recipe_path)), description)
+    try:
+        values = tomllib.loads(text.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{recipe_path}: not TOML ({error})") from error
+    return Run(folder, parse_recipe(values, str(recipe_path)), description)
 
 
 def environment(workers: Workers) -> dict[str, str | int]:

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     CALIBRATION_ORDER = 5
     DROPOUT = 6
     SPLIT = 7
+    PERSONALIZATION_DROPOUT = 8
 
 
 def numpy_stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

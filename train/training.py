@@ -18,7 +18,7 @@ from fbkit.train.data import Dataset
 from fbkit.train.evaluation import evaluate, evaluate_initial, stages_of
 from fbkit.train.federation import Federation, make_federation
 from fbkit.train.metrics import MetricsLog
-from fbkit.train.recipe import GIVEN, Recipe
+from fbkit.train.recipe import GIVEN, POOLED, Recipe
 from fbkit.train.rounds import run_round
 from fbkit.train.run_folder import Run, create_run, has_checkpoint, load_checkpoint, open_run, save_checkpoint
 from fbkit.train.workers import Workers, default_worker_count, run_on_workers
@@ -75,7 +75,8 @@ def _start(
     dataset: Dataset | None,
 ) -> Run:
     # Without clients of its own a worker would only cost memory.
-    workers = workers or min(default_worker_count(), recipe.training.cohort)
+    useful = 1 if recipe.training.algorithm in POOLED else recipe.training.cohort
+    workers = workers or min(default_worker_count(), useful)
     return run_on_workers(workers, _train_on_worker, recipe, out, resumed, dataset, first_only={"reporter": reporter})
 
 
@@ -96,14 +97,11 @@ def _train_on_worker(
         create_run(out, federation)
     workers.wait_for_all()
     run = open_run(out)
-    if resumed and run.description.data_fingerprint != federation.dataset.fingerprint:
-        raise UserError(f"{out}: was trained on other pictures than {recipe.data.source} holds now")
+    run.check_data(federation)
 
     done = load_checkpoint(out, federation.model)
     federation.states.durable_round = done
-    if workers.is_first:
-        federation.states.forget_after(done)
-    workers.wait_for_all()
+    federation.note_rounds_until(done)
     log = MetricsLog(out, after_round=done) if workers.is_first else None
     try:
         _run_rounds(federation, run, done + 1, log, reporter)
@@ -176,17 +174,14 @@ def _finish(federation: Federation, run: Run, reporter: Reporter) -> None:
     recipe = federation.recipe
     with reporter.stage(f"calibrating {recipe.training.algorithm}", 1) as advance:
         calibration = calibrate(federation)
-        if not math.isfinite(calibration.losses.get(calibration.kept, 0)):
-            raise UserError(
-                f"{run.folder}: the trained model's loss is not finite; train again with a lower training.lr"
-            )
         advance("")
     stages = stages_of(recipe.evaluation, recipe.personalization)
     with reporter.stage(f"evaluating {recipe.training.algorithm}", stages) as advance:
         evaluation = evaluate(federation, recipe.evaluation, recipe.personalization, calibration, advance)
     if federation.workers.is_first:
+        federation.states.tidy()
         run.save_model(federation.model)
-        write_json(run.folder / "evaluation.json", evaluation.model_dump())
+        write_json(run.folder / "evaluation.json", evaluation.model_dump(), compact=True)
     federation.workers.wait_for_all()
 
 

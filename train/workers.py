@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
@@ -118,10 +118,14 @@ def _under_torchrun(function: Callable[..., Result], arguments: tuple[Any, ...],
     try:
         workers = Workers(dist.get_rank(), dist.get_world_size(), device)
         return function(workers, *arguments, **(first_only if workers.is_first else {}))
+    except dist.DistError as error:
+        if speaks_for_all():
+            raise UserError("another worker could not go on; with --debug it says why") from error
+        sys.exit(1)  # the first worker is gone, and has said why
     except RuntimeError:
         if speaks_for_all():
             raise
-        sys.exit(1)  # the first worker is gone, and has said why
+        sys.exit(1)
     finally:
         dist.destroy_process_group()
 
@@ -154,6 +158,8 @@ def _on_this_machine(
         except (RuntimeError, EOFError) as error:
             for process in others:
                 process.join(timeout=2)
+            if said := _last_words(ready):
+                raise UserError(said) from error
             dead = [process for process in others if process.exitcode not in (None, 0)]
             if dead:
                 raise UserError(
@@ -193,6 +199,15 @@ def _wait_until_ready(ready: list[Connection]) -> None:
             waiting.remove(connection)
 
 
+def _last_words(ready: list[Connection]) -> str:
+    """What a worker that could not go on said about it, if any did."""
+    for connection in ready:
+        with suppress(EOFError, OSError):
+            if connection.poll():
+                return connection.recv_bytes().decode()
+    return ""
+
+
 def _join_group(rank: int, count: int, meeting: str) -> None:
     if _backend() == "gloo":  # workers of one machine need no other network than loopback
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
@@ -220,4 +235,7 @@ def _other_worker(
         # The first worker is gone, or this one cannot go on; the first one speaks for all.
         if os.environ.get("FBKIT_DEBUG"):
             sys.stderr.write(f"worker {rank}: {error}\n")
+        if isinstance(error, UserError):
+            with suppress(OSError):
+                ready.send_bytes(str(error).encode())
         os._exit(1)

@@ -15,6 +15,7 @@ import typer
 import fbkit
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
+from fbkit.benchmarks.commands.paper import paper
 from fbkit.console import speaks_for_all
 from fbkit.device_runtime.commands.check import check
 from fbkit.device_runtime.commands.evaluate import evaluate
@@ -40,6 +41,7 @@ for command in (data, train, evaluate_run, export, inspect, check, personalize, 
 
 bench = typer.Typer(help="Measure.", no_args_is_help=True)
 bench.command()(convergence)
+bench.command()(paper)
 app.add_typer(bench, name="bench")
 
 

@@ -55,8 +55,10 @@ def write_atomic(path: Path, data: bytes, private: bool = False) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any, private: bool = False) -> None:
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), private)
+def write_json(path: Path, value: Any, private: bool = False, compact: bool = False) -> None:
+    """Write JSON, for people to read with indents or, where it holds many numbers, compactly."""
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 2}
+    write_atomic(path, (json.dumps(value, allow_nan=False, **layout) + "\n").encode(), private)
 
 
 def read_json(path: Path) -> dict[str, Any]:

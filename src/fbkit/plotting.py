@@ -44,7 +44,7 @@ def style() -> AbstractContextManager[None]:
 
 def line(place: int, name: str) -> dict[str, Any]:
     """Colour, dashes and label of the line that stands at ``place`` in the legend, counted from 0."""
-    return {"color": COLOURS[place % 6], "linestyle": DASHES[place % 6], "label": name}
+    return {"color": COLOURS[place % 6], "linestyle": DASHES[(place + place // 6) % 6], "label": name}
 
 
 def label(axes: Axes, across: str, up: str) -> None:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fbkit.train.algorithms import ALGORITHMS, POOLED
+from fbkit.train.algorithms import ALGORITHMS
 from fbkit.train.data import Batch
 from fbkit.train.federation import Federation
 from fbkit.train.local_sgd import LocalSGD
 from fbkit.train.models import SplitModel
-from fbkit.train.recipe import NO_COMMON_BODY, OWN_PART, AlgorithmName
+from fbkit.train.recipe import NO_COMMON_BODY, OWN_PART, POOLED, AlgorithmName
 from fbkit.train.rounds import run_round
 from fbkit.train.seeds import Purpose, torch_stream
 from tests.train.small import two_clients
@@ -46,8 +46,9 @@ class ByHand:
     stream: torch.Generator
     kept: dict[int, Weights]
 
-    def batches(self, epochs: int = 2) -> Iterator[Batch]:
+    def batches(self, epochs: int = 0) -> Iterator[Batch]:
         batcher = self.federation.batcher(augmented=True)
+        epochs = epochs or self.federation.recipe.training.local_epochs
         return batcher.shuffled(self.federation.dataset.train, self.indices, epochs, self.stream)
 
     def train(
@@ -227,6 +228,16 @@ def test_two_rounds_agree_with_the_pseudo_code_by_hand(algorithm: str, weighting
     assert set(expected.kept) == ({0, 1} if algorithm in OWN_PART else set())
 
 
+@pytest.mark.parametrize(("algorithm", "batch_size"), [("per-fedavg", 4), ("fedavg", 6), ("fedrep", 6)])
+def test_odd_numbers_of_batches_and_lone_pictures_agree_too(algorithm: str, batch_size: int) -> None:
+    """By 4, the larger client has five batches; by 6, one picture is left over in both and joins the batch before."""
+    federation = two_clients(algorithm, "uniform", local_epochs=1, batch_size=batch_size, **SETTINGS)
+    expected = two_rounds_by_hand(federation)
+    for number in (1, 2):
+        run_round(federation, number)
+    assert largest_difference(federation, expected) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("algorithm", "broken"),
     [
@@ -299,3 +310,5 @@ def test_a_round_reports_the_cohorts_mean_loss_and_its_pictures() -> None:
     assert 0 < result.loss < 5
     assert not result.stop
     assert run_round(federation, 2, lambda: True).stop
+    assert run_round(two_clients("ditto"), 1).pictures == 2 * 2 * (7 + 19)
+    assert run_round(two_clients("fedrep", head_epochs=3), 1).pictures == (2 + 3) * (7 + 19)

@@ -54,6 +54,11 @@ def test_running_statistics_are_those_of_torchs_own_layers() -> None:
     model = conv4("running")
     plain = plain_body(model, [nn.BatchNorm2d(4) for _ in range(4)])
     assert plain.state_dict().keys() == model.body.state_dict().keys()
+    before = model.body.state_dict()["1.running_mean"].clone()
+    model.body.train()(pictures(6))
+    assert torch.equal(model.body.state_dict()["1.running_mean"], before)  # they move only in a round of training
+    for layer in norm_layers(model).values():
+        layer.track_running_stats = True
     for count in (6, 5):
         torch.testing.assert_close(model.body.train()(pictures(count)), plain.train()(pictures(count)))
     for name, values in plain.state_dict().items():

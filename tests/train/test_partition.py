@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from fbkit.errors import UserError
 from fbkit.train.client_table import tabulate
+from fbkit.train.cohorts import sample_cohort
 from fbkit.train.data import Dataset, Owners, Pictures
 from fbkit.train.partition import Clients, partition
 from fbkit.train.recipe import ClientsRecipe, load_recipe
-from fbkit.train.rounds import sample_cohort
 
 
 def labelled(train: list[int], test: list[int]) -> Dataset:

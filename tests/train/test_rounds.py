@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fbkit.train.evaluation import evaluate_initial, evaluate_personalized
+from fbkit.train.models import norm_layers
 from fbkit.train.recipe import PersonalizationRecipe
 from fbkit.train.rounds import run_round
 from fbkit.train.seeds import Purpose, torch_stream
@@ -37,6 +38,8 @@ def test_running_statistics_are_averaged_and_do_not_move_when_judged() -> None:
     by_hand = []
     for client in (0, 1):
         model = copy.deepcopy(federation.model).train()
+        for layer in norm_layers(model).values():
+            layer.track_running_stats = True
         stream = torch_stream(federation.recipe.seed, Purpose.LOCAL_TRAINING, 1, client)
         batches = federation.batcher(augmented=True)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -51,6 +51,3 @@ ALGORITHMS: dict[str, Algorithm] = {
     "centralized": centralized,
     "centralized-fixed-head": centralized_fixed_head,
 }
-
-# Trained on everybody's pictures in one place: the pool is the only "client", and no cohort is sampled.
-POOLED = ("centralized", "centralized-fixed-head")

@@ -19,7 +19,7 @@ import copy
 from torch import nn
 
 from fbkit.train.local_client import LocalClient
-from fbkit.train.local_sgd import Pull
+from fbkit.train.local_sgd import pull_to_present
 from fbkit.train.models import SplitModel
 
 
@@ -34,7 +34,7 @@ def own(model: SplitModel) -> nn.Module:
 def client_update(model: SplitModel, client: LocalClient) -> float:
     personal = copy.deepcopy(model)
     client.restore(personal)
-    pull = Pull([parameter.detach().clone() for parameter in model.parameters()], client.settings.pull)
+    pull = pull_to_present(model, client.settings.pull)
     loss = client.sgd(model, model, client.batches())
     client.sgd(personal, personal, client.batches(), pull)
     client.keep(personal)

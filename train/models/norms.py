@@ -27,13 +27,14 @@ def set_norms(model: nn.Module, kind: Literal["batch", "running", "group"]) -> N
     """Make every BatchNorm inside ``model`` one of ``kind``, in place; scale and shift stay as they are.
 
     ``batch``: by the batch, always, until it is given static statistics for eval mode. ``running``: by the batch in
-    train mode, which keeps running statistics for eval mode. ``group``: by groups of channels of each picture.
+    train mode, with running statistics for eval mode, which move only where ``track_running_stats`` is switched on.
+    ``group``: by groups of channels of each picture.
     """
     if kind == "group":
         _replace_by_groups(model)
         return
     for layer in norm_layers(model).values():
-        layer.track_running_stats = kind == "running"
+        layer.track_running_stats = False  # judging must not move them; a round of training switches it on
         if kind == "batch":
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
         elif layer.running_mean is None:

@@ -36,10 +36,11 @@ def find_maker(name: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             raise UserError(f"model.name = '{name}': {getattr(found, '__name__', path)} has no {part}")
         found = getattr(found, part)
-    if isinstance(found, nn.Module) or not callable(found):
+    is_class = inspect.isclass(found) and issubclass(found, nn.Module)
+    if not is_class and not inspect.isfunction(found):
         raise UserError(
             f"model.name = '{name}': {attribute} is a {type(found).__name__}; "
-            "name a class, or a function that makes a module"
+            "name a subclass of torch.nn.Module, or a function that makes a module"
         )
     maker: Callable[..., Any] = found
     return maker

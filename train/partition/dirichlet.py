@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from fbkit.errors import UserError
@@ -43,7 +45,7 @@ def plan(dataset: Dataset, recipe: ClientsRecipe, rng: np.random.Generator) -> D
             shares = rng.dirichlet(np.full(recipe.count, recipe.alpha), size=class_count)
             smallest = (int(apportion(counts, shares).sum(axis=0).min()) for counts in (train, test))
             if next(smallest) >= wanted and next(smallest) >= 1:
-                return lambda labels, shares=shares: _deal(labels, shares, rng)
+                return partial(_deal, shares=shares, rng=rng)
     raise UserError(
         f"clients.alpha = {recipe.alpha:g} leaves some of clients.count = {recipe.count} clients with less than "
         f"{wanted} training pictures and a test picture in {draws} draws; choose a larger alpha or fewer clients"
