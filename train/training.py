@@ -6,13 +6,14 @@ import math
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
 from fbkit.console import Reporter, under_torchrun
 from fbkit.errors import Interrupted, UserError
-from fbkit.files import refuse_existing, write_json
+from fbkit.files import locked, refuse_existing, write_json
 from fbkit.train.calibration import calibrate
 from fbkit.train.data import Dataset
 from fbkit.train.evaluation import evaluate, evaluate_initial, stages_of
@@ -102,15 +103,16 @@ def _train_on_worker(
     done = load_checkpoint(out, federation.model)
     federation.states.durable_round = done
     federation.note_rounds_until(done)
-    log = MetricsLog(out, after_round=done) if workers.is_first else None
-    try:
-        _run_rounds(federation, run, done + 1, log, reporter)
-        _finish(federation, run, reporter)
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(f"stopped; go on with: fbkit train --out {out} --resume") from interrupt
-    finally:
-        if log:
-            log.close()
+    with locked(out / "run.json", "fbkit train") if workers.is_first else nullcontext():
+        log = MetricsLog(out, after_round=done) if workers.is_first else None
+        try:
+            _run_rounds(federation, run, done + 1, log, reporter)
+            _finish(federation, run, reporter)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(f"stopped; go on with: fbkit train --out {out} --resume") from interrupt
+        finally:
+            if log:
+                log.close()
     return run
 
 

@@ -9,7 +9,6 @@ rq1/ ... rq5/, index.md         reports
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from fbkit.benchmarks.paper.cells import Cell
 from fbkit.benchmarks.paper.results import Measured
 from fbkit.benchmarks.paper.wanted import Tuning, Wanted
 from fbkit.errors import UserError
-from fbkit.files import read_json, sha256_bytes, write_atomic, write_json
+from fbkit.files import locked, read_json, sha256_bytes, write_atomic, write_json
 from fbkit.train.metrics import read_metrics
 from fbkit.train.recipe import Recipe, recipe_to_toml
 from fbkit.train.records import Evaluation, PersonalizedAccuracies, read_record
@@ -143,11 +142,5 @@ def open_store(out: Path, scale: str, fingerprint: str) -> Iterator[Store]:
             (out / name).mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: cannot be made or written ({error.strerror})") from error
-    with marker.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{out}: another fbkit bench paper works there; wait for it or choose another --out"
-            ) from error
+    with locked(marker, "fbkit bench paper"):
         yield Store(out, fingerprint)

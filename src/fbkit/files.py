@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -98,6 +99,23 @@ def refuse_existing(folder: Path) -> None:
     """Raise UserError where ``folder`` is there already, empty or not."""
     if folder.is_symlink() or folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder or remove it")
+
+
+@contextmanager
+def locked(path: Path, work: str) -> Iterator[None]:
+    """Hold an exclusive lock on an existing file; it goes with the process, however that ends.
+
+    Raises:
+        UserError: another process holds it; ``work`` says what that does.
+    """
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{path.parent}: another {work} works there; wait for it or choose another folder"
+            ) from error
+        yield
 
 
 @contextmanager

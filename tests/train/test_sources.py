@@ -196,5 +196,5 @@ def test_the_fingerprint_follows_labels_and_pixels(tmp_path: Path) -> None:
 
 
 def test_a_given_data_set_must_be_given() -> None:
-    with pytest.raises(UserError, match=r"train\(recipe, out, dataset=\.\.\.\)"):
+    with pytest.raises(UserError, match=r"handed over in Python, as dataset=\.\.\. of train, resume"):
         load_dataset(DataRecipe(source="given"))

@@ -197,6 +197,16 @@ def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_weights(undis
     assert [line["round"] for line in read_metrics(folder)] == list(range(1, 21))
 
 
+def test_two_cannot_work_on_one_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = start_training(folder, "--workers", "1", "--set", "training.rounds=100000")
+    wait_for_round(folder, 1)
+    with pytest.raises(UserError, match="another fbkit train works there"):
+        resume(folder, workers=1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
 def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start_training(folder, "--workers", "2", "--set", "training.rounds=100000")

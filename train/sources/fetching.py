@@ -29,17 +29,22 @@ _FAILURES = (
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a data set's files may lie: all of ``names``, in one of ``folders``; any may end in .gz."""
+    """One way in which a data set's files may lie: all of ``names``, in one of ``folders``; any may end in a suffix."""
 
     folders: tuple[Path, ...]
     names: tuple[str, ...]
+    suffixes: tuple[str, ...] = ("",)
 
     def find(self) -> tuple[Path, ...] | None:
         for folder in self.folders:
-            paths = tuple(_plain_or_compressed(folder / name) for name in self.names)
+            paths = tuple(self.path(folder, name) for name in self.names)
             if all(paths):
                 return tuple(path for path in paths if path)
         return None
+
+    def path(self, folder: Path, name: str) -> Path | None:
+        """Where a file is, if it is there."""
+        return next((path for suffix in self.suffixes if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
 def find_files(
@@ -68,7 +73,7 @@ def find_files(
         return found
     expected = layouts[0]
     folder = expected.folders[0]
-    missing = next(name for name in expected.names if not _plain_or_compressed(folder / name))
+    missing = next(name for name in expected.names if not expected.path(folder, name))
     others = ", ".join(name for name in expected.names if name != missing)
     raise UserError(f"{folder / missing}: no such file; {title} needs it beside {others}{reason}")
 
@@ -79,7 +84,3 @@ def _first(layouts: Sequence[Layout]) -> tuple[Layout, tuple[Path, ...]] | None:
         if paths:
             return layout, paths
     return None
-
-
-def _plain_or_compressed(path: Path) -> Path | None:
-    return next((each for each in (path, path.with_name(path.name + ".gz")) if each.is_file()), None)

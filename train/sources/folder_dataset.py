@@ -24,6 +24,8 @@ from fbkit.train.sources.folders import Listing, Picture, list_classes, list_cli
 
 Rows = NDArray[np.int64]
 
+MOST_NAMED = 20  # broken pictures in one message
+
 _MAX_BYTES = 1 << 28  # of one picture's file
 
 
@@ -36,7 +38,7 @@ def load_folders(recipe: DataRecipe, root: Path, seed: int, reporter: Reporter) 
     listing = list_clients(root) if recipe.source == "client-folders" else list_classes(root)
     pictures = (*listing.train, *listing.test)
     key, cached = _decoded(recipe, root, pictures, reporter)
-    _judge_broken(recipe, root, cached, reporter)
+    _judge_broken(recipe, root, [picture.path for picture in pictures], cached, reporter)
     labels = np.array([listing.classes.index(picture.label) for picture in pictures], np.int64)
     clients = np.array([picture.client for picture in pictures], np.int64)
     whole = np.setdiff1d(np.arange(len(pictures)), np.array(cached.broken, np.int64))
@@ -93,12 +95,15 @@ def _read(path: Path, digest: str) -> bytes:
     return data
 
 
-def _judge_broken(recipe: DataRecipe, root: Path, cached: Cached, reporter: Reporter) -> None:
+def _judge_broken(recipe: DataRecipe, root: Path, paths: list[Path], cached: Cached, reporter: Reporter) -> None:
     """Raise for broken pictures, or say which are left out."""
     if not cached.broken:
         return
-    others = len(cached.broken) - 1
-    told = f"{root}/{cached.reason}" + (f", and {others} other broken picture{'s' * (others > 1)}" if others else "")
+    others = [str(paths[row]) for row in cached.broken[1:]]
+    told = f"{root}/{cached.reason}"
+    if others:
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        told += f"; {len(others)} other broken: {', '.join(others[:MOST_NAMED])}{more}"
     if not recipe.skip_broken:
         raise UserError(f"{told}; mend or remove, or set data.skip_broken = true to leave out what is broken")
     if len(cached.broken) == len(cached.images):

@@ -30,8 +30,8 @@ def load_dataset(recipe: DataRecipe, seed: int = 0, reporter: Reporter | None = 
     root = Path(recipe.root).expanduser()
     if recipe.source == GIVEN:
         raise UserError(
-            "data.source = 'given': such a run needs its data set handed over in Python: "
-            "train(recipe, out, dataset=...)"
+            "data.source = 'given': the data set must be handed over in Python, as dataset=... of train, resume, "
+            "evaluate_run or export_run"
         )
     if recipe.source == "fashion-mnist-10k":
         return load_embedded(recipe)

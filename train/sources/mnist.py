@@ -49,7 +49,7 @@ def load_mnist(recipe: DataRecipe, root: Path) -> tuple[Pictures, Pictures, tupl
         getattr(torchvision.datasets, name)(str(root), download=True, **options)
 
     names = tuple(f"{prefix}-{kind}-ubyte" for prefix in prefixes for kind in ("images-idx3", "labels-idx1"))
-    _, paths = find_files(name, [Layout((root / name / "raw", root), names)], recipe.download, fetch)
+    _, paths = find_files(name, [Layout((root / name / "raw", root), names, ("", ".gz"))], recipe.download, fetch)
     train, test = (
         _read(images, labels, first, len(classes), upright=source != "emnist")
         for images, labels in (paths[:2], paths[2:])
