@@ -49,6 +49,8 @@ def _naming(name: str) -> Iterator[None]:
         raise UserError(f"{name}: not a picture that can be read (known: {', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: has too many pixels to be opened safely") from error
+    except MemoryError:  # says nothing about the picture
+        raise
     except Exception as error:
         raise UserError(f"{name}: damaged, cannot be decoded ({error})") from error
 

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
+from fbkit.errors import printable
 from fbkit.train.data import Dataset
 from fbkit.train.partition import Clients
 
@@ -71,7 +72,13 @@ def write_table(table: ClientTable, path: Path) -> None:
         for client, name in enumerate(table.names):
             for split, counts in (("train", table.train[client]), ("test", table.test[client])):
                 for label in np.flatnonzero(counts).tolist():
-                    writer.writerow((client, name, table.role(client), split, table.classes[label], counts[label]))
+                    label_name = plain_cell(table.classes[label])
+                    writer.writerow((client, plain_cell(name), table.role(client), split, label_name, counts[label]))
+
+
+def plain_cell(name: str) -> str:
+    """A name for a CSV's cell, with ' in front where a spreadsheet would take it for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def describe_data(dataset: Dataset, source: str) -> list[str]:
@@ -102,35 +109,36 @@ def describe_clients(table: ClientTable) -> list[str]:
 
 def clients_for_people(table: ClientTable, first: int, width: int) -> Table:
     """A table of the first clients, a row each, for a screen that is ``width`` characters wide."""
-    longest = max(cell_len(printable(name)) for name in table.names[:first]) if table.named else 0
-    name_width = max(4, min(longest, 24, width // 4))
-    columns = [Column("client", justify="right"), *([Column("name", no_wrap=True)] if table.named else [])]
-    shown = Table(
-        *columns,
-        "role",
-        Column("train", justify="right"),
-        Column("test", justify="right"),
-        Column("training pictures of each class", no_wrap=True, overflow="ellipsis"),
-    )
-    room = width - 46 - (name_width + 3 if table.named else 0)
-    for client in range(min(first, len(table.names))):
-        name = printable(table.names[client])
-        if cell_len(name) > name_width:
-            name = set_cell_size(name, name_width - 1) + "…"
-        shown.add_row(
+    names = [printable(name) for name in table.names[:first]]
+    rows = [
+        (
             str(client),
-            *([Text(name)] if table.named else []),
+            *([_shortened(name, max(4, min(24, width // 4)))] if table.named else []),
             table.role(client),
             str(table.train[client].sum()),
             str(table.test[client].sum()),
-            Text(_classes_in_words(table.train[client], table.classes, max(room, 20))),
         )
+        for client, name in enumerate(names)
+    ]
+    headers = ("client", *(["name"] if table.named else []), "role", "train", "test")
+    widths = [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
+    # Beside each column lie two spaces and a line, and one more line at the end.
+    room = max(width - sum(widths) - 3 * (len(widths) + 1) - 1, len("classes"))
+    shown = Table(
+        *(
+            Column(header, justify="left" if header in ("name", "role") else "right", no_wrap=True)
+            for header in headers
+        ),
+        Column("classes", no_wrap=True),
+    )
+    for client, row in enumerate(rows):
+        words = _shortened(_classes_in_words(table.train[client], table.classes, room), room)
+        shown.add_row(*map(Text, row), Text(words))
     return shown
 
 
-def printable(name: str) -> str:
-    """A folder's or class's name without what a screen or an XML file cannot show."""
-    return "".join(character if character.isprintable() else "?" for character in name)
+def _shortened(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def _count(labels: Tensor, owned: tuple[Tensor, ...], class_count: int) -> Counts:
@@ -143,10 +151,13 @@ def _count(labels: Tensor, owned: tuple[Tensor, ...], class_count: int) -> Count
 def _classes_in_words(counts: Counts, classes: tuple[str, ...], room: int) -> str:
     """The classes with most pictures first, as many as there is room for."""
     labels = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
+    if not labels:
+        return "none"
     entries = [f"{printable(classes[label])} {counts[label]}" for label in labels]
     for kept in range(len(entries), 1, -1):
         more = f", {len(entries) - kept} more" if kept < len(entries) else ""
         words = ", ".join(entries[:kept]) + more
         if cell_len(words) <= room:
             return words
-    return ", ".join([*entries[:1], *([f"{len(entries) - 1} more"] if len(entries) > 1 else [])]) or "none"
+    rest = f" {counts[labels[0]]}" + (f", {len(entries) - 1} more" if len(entries) > 1 else "")
+    return _shortened(printable(classes[labels[0]]), max(room - cell_len(rest), 2)) + rest

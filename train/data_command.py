@@ -42,7 +42,7 @@ def data(
         clients = partition(dataset, wanted.clients, wanted.seed)
         table = tabulate(dataset, clients)
     if out:
-        from fbkit.train.plots import save_clients
+        from fbkit.train.client_plot import save_clients
 
         with whole_folder(out) as folder:
             write_table(table, folder / "clients.csv")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fbkit.console import stdout
+from fbkit.train.client_table import plain_cell
 from fbkit.train.records import Accuracies, Evaluation
 
 COLUMNS = ("client", "name", "own_part", "what", "part", "epochs", "lr", "statistics", "accuracy")
@@ -85,6 +86,6 @@ def to_csv(evaluation: Evaluation, names: Sequence[str] = ()) -> str:
         for client, accuracy in zip(evaluation.clients, figure.accuracies.per_client, strict=True):
             own = "none" if client in without else evaluation.own_part
             detail = (figure.part, figure.epochs, figure.lr) if tuned else ("", "", "")
-            name = names[client] if names else ""
+            name = plain_cell(names[client]) if names else ""
             writer.writerow((client, name, own, figure.what, *detail, figure.statistics, round(accuracy, 4)))
     return text.getvalue()

@@ -81,7 +81,7 @@ class DataRecipe(_Section):
     channels: Literal[0, 1, 3] = 0
     fit: Literal["resize", "pad"] = "resize"
     mean: tuple[float, ...] = ()
-    std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    std: tuple[Annotated[float, Field(ge=1e-4)], ...] = ()
     test_fraction: Fraction = 0.2
     skip_broken: bool = False
     crop_padding: int = Field(default=0, ge=0, le=64)
@@ -219,7 +219,7 @@ def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recip
     """
     path = path or DEFAULT_RECIPE
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: no recipe can be read there ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -243,7 +243,10 @@ def _with_whole_paths(recipe: Recipe) -> Recipe:
 
 
 def _whole(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+    try:
+        return str(Path(path).expanduser().resolve())
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def parse_recipe(values: dict[str, Any], origin: str) -> Recipe:
@@ -288,4 +291,6 @@ def _explain(error: ValidationError) -> str:
         near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
         return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(fields)}")
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_type":
+        message += " (on the command line, text that looks like a number needs quotes of its own)"
     return f"{key}: {message}, found {first['input']!r}" if key else message

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,7 @@ class Run:
             UserError: training is not complete, or the weights do not fit the recipe.
         """
         if not self.is_complete:
-            raise UserError(
-                f"{self.folder}: this run is not complete; finish it with: fbkit train --out {self.folder} --resume"
-            )
+            raise UserError(f"{self.folder}: this run is not complete; finish it with: {resume_command(self.folder)}")
         model = self.build_model()
         self.load_weights(model)
         return model.eval()
@@ -109,9 +108,11 @@ class Run:
         return self.recipe.model.norm != "batch" or self.evaluation.calibration.kept != "none"
 
     def check_data(self, federation: Federation) -> None:
-        """Raise UserError where the federation has other pictures or clients than the run was trained with."""
-        found = (federation.dataset.fingerprint, len(federation.clients.train))
-        if found != (self.description.data_fingerprint, self.description.clients):
+        """Raise UserError where the federation's pictures, their normalisation or clients are not the run's."""
+        dataset, described = federation.dataset, self.description
+        found = (dataset.fingerprint, len(federation.clients.train), dataset.classes, dataset.mean, dataset.std)
+        size = described.input
+        if found != (described.data_fingerprint, described.clients, self.classes, tuple(size.mean), tuple(size.std)):
             raise UserError(
                 f"{self.folder}: was trained on other pictures than {self.recipe.data.source} holds now "
                 f"({self.recipe.data.root or 'no data.root'})"
@@ -120,6 +121,11 @@ class Run:
     def save_model(self, model: SplitModel) -> None:
         save_weights(self.folder / "body.safetensors", model.body.state_dict())
         save_weights(self.folder / "head.safetensors", model.head.state_dict())
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    return shlex.join(["fbkit", "train", "--out", str(folder), "--resume"])
 
 
 def create_run(folder: Path, federation: Federation) -> Run:

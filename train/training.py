@@ -21,7 +21,15 @@ from fbkit.train.federation import Federation, make_federation
 from fbkit.train.metrics import MetricsLog
 from fbkit.train.recipe import GIVEN, POOLED, Recipe
 from fbkit.train.rounds import run_round
-from fbkit.train.run_folder import Run, create_run, has_checkpoint, load_checkpoint, open_run, save_checkpoint
+from fbkit.train.run_folder import (
+    Run,
+    create_run,
+    has_checkpoint,
+    load_checkpoint,
+    open_run,
+    resume_command,
+    save_checkpoint,
+)
 from fbkit.train.workers import Workers, default_worker_count, run_on_workers
 
 
@@ -100,16 +108,17 @@ def _train_on_worker(
     run = open_run(out)
     run.check_data(federation)
 
-    done = load_checkpoint(out, federation.model)
-    federation.states.durable_round = done
-    federation.note_rounds_until(done)
     with locked(out / "run.json", "fbkit train") if workers.is_first else nullcontext():
+        workers.wait_for_all()  # nobody reads the checkpoint before the lock is held
+        done = load_checkpoint(out, federation.model)
+        federation.states.durable_round = done
+        federation.note_rounds_until(done)
         log = MetricsLog(out, after_round=done) if workers.is_first else None
         try:
             _run_rounds(federation, run, done + 1, log, reporter)
             _finish(federation, run, reporter)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted(f"stopped; go on with: fbkit train --out {out} --resume") from interrupt
+            raise Interrupted(f"stopped; go on with: {resume_command(out)}") from interrupt
         finally:
             if log:
                 log.close()
@@ -166,8 +175,7 @@ def _run_rounds(federation: Federation, run: Run, first: int, log: MetricsLog | 
             advance(f"loss {result.loss:.3f}")
             if result.stop and not last:
                 raise Interrupted(
-                    f"stopped after round {number} of {settings.rounds}; "
-                    f"go on with: fbkit train --out {run.folder} --resume"
+                    f"stopped after round {number} of {settings.rounds}; go on with: {resume_command(run.folder)}"
                 )
 
 

@@ -18,7 +18,10 @@ from fbkit.files import write_atomic
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copied: a layer may be used under two names, and safetensors wants no memory shared.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
     write_atomic(path, save(plain, metadata))
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,12 +26,16 @@ import torch.multiprocessing
 from torch import Tensor
 
 from fbkit.console import speaks_for_all, under_torchrun
-from fbkit.errors import Interrupted, UserError
+from fbkit.errors import Interrupted, UserError, describe
+from fbkit.train.memory import keep_freed_memory
 
 Result = TypeVar("Result")
 
 # A worker may be in its final evaluation for long while another waits. Under gloo a dead one is noticed at once.
 _PATIENCE = timedelta(hours=6)
+
+# In the errors of workers that only lost another one.
+_LINE_BROKE = ("gloo", "NCCL", "Connection")
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def run_on_workers(
     threads = torch.get_num_threads()
     # More threads would change the order of sums inside a worker, and cost more than they give.
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         if under_torchrun():
             return _under_torchrun(function, arguments, first_only)
@@ -225,17 +231,18 @@ def _other_worker(
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach every process; the first worker tells the others
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    keep_freed_memory()
     ready.send_bytes(b"here")
     try:
         _join_group(rank, count, meeting)
         function(Workers(rank, count, _device(rank)), *arguments)
     except Interrupted:
         return  # the first worker says it
-    except (RuntimeError, UserError) as error:
-        # The first worker is gone, or this one cannot go on; the first one speaks for all.
+    except Exception as error:  # noqa: BLE001  the first worker is gone, or hears the reason and says it
         if os.environ.get("FBKIT_DEBUG"):
-            sys.stderr.write(f"worker {rank}: {error}\n")
-        if isinstance(error, UserError):
+            traceback.print_exc()
+        said = str(error) if isinstance(error, UserError) else f"a training worker failed ({describe(error)})"
+        if not any(word in said for word in _LINE_BROKE):
             with suppress(OSError):
-                ready.send_bytes(str(error).encode())
+                ready.send_bytes(said.encode(errors="replace"))
         os._exit(1)

@@ -37,6 +37,8 @@ def find_scale(name: str, data_root: Path | None) -> Scale:
         raise UserError(f"--scale {name}: known are {' and '.join(SCALES)}")
     scale = SCALES[name]
     if scale.data["source"] == "fashion-mnist-10k":
+        if data_root:
+            raise UserError(f"--scale {name} trains on pictures that fbkit carries; leave --data-root away")
         return scale
     if not data_root:
         raise UserError(

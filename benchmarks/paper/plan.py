@@ -18,7 +18,7 @@ from fbkit.train.recipe import Recipe
 class Task:
     """A run and all that is asked of it. ``missing`` is what must be measured still.
 
-    pictures: to train on for the run itself. tuned: one pass over all clients' pictures.
+    pictures: to train on for the run itself. one_pass: through all clients' pictures.
     """
 
     label: str

@@ -38,7 +38,8 @@ class Store:
     fingerprint: str
 
     def run_name(self, cell: Cell, recipe: Recipe) -> str:
-        key = f"{RESULTS_VERSION}\n{self.fingerprint}\n{recipe_to_toml(recipe)}"
+        moved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": ""})})
+        key = f"{RESULTS_VERSION}\n{self.fingerprint}\n{recipe_to_toml(moved)}"  # wherever the pictures lie
         return f"{cell.name}-{sha256_bytes(key.encode())[:12]}"
 
     def run_folder(self, run: str) -> Path:

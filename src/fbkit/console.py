@@ -17,6 +17,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fbkit.errors import printable
+
 # Paths and class names are people's own words: shown as they are, never as markup, and not broken over lines.
 stdout = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -52,8 +54,8 @@ class Reporter:
         return self._console.is_terminal
 
     def line(self, text: str) -> None:
-        """Say something that stays on the screen."""
-        self._console.print(text, soft_wrap=True)
+        """Say something that stays on the screen, in one line."""
+        self._console.print(printable(text), soft_wrap=True)
 
     @contextmanager
     def stage(self, description: str, total: int) -> Iterator[Callable[[str], None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,8 @@ from fbkit.errors import UserError
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 MAX_JSON_DEPTH = 32
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -50,8 +53,10 @@ def write_atomic(path: Path, data: bytes, private: bool = False) -> None:
             os.fchmod(file.fileno(), 0o600 if private else 0o644)
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
     sync_folder(path.parent)
 
@@ -105,16 +110,21 @@ def refuse_existing(folder: Path) -> None:
 def locked(path: Path, work: str) -> Iterator[None]:
     """Hold an exclusive lock on an existing file; it goes with the process, however that ends.
 
+    On a file system that has no locks there is none, and the work goes on without.
+
     Raises:
         UserError: another process holds it; ``work`` says what that does.
     """
-    with path.open() as file:
+    with path.open("r+b") as file:  # NFS locks only what is open for writing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
                 f"{path.parent}: another {work} works there; wait for it or choose another folder"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
 
 

@@ -139,6 +139,15 @@ def test_broken_exif_is_damage_like_any_other() -> None:
                 load_picture(data[:place] + bytes([value]) + data[place + 1 :], 3, 8, 8)
 
 
+def test_a_lack_of_memory_says_nothing_about_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(MemoryError):
+        load_picture(b"anything", 3, 8, 8)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damaged_pictures_never_end_in_another_error(data: st.DataObject) -> None:

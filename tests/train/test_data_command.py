@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
+from fbkit.train.client_plot import save_clients
 from fbkit.train.client_table import clients_for_people, describe_clients, tabulate, write_table
 from fbkit.train.data import Dataset, Owners, Pictures
+from fbkit.train.evaluation_report import to_csv
 from fbkit.train.partition import Clients, partition
-from fbkit.train.plots import save_clients
 from fbkit.train.recipe import load_recipe
+from fbkit.train.records import Accuracies, ByStatistics, CalibrationRecord, Evaluation
 from fbkit.train.sources import load_dataset
 from tests.conftest import Outcome
 
@@ -146,6 +150,39 @@ def test_names_that_no_screen_no_formula_and_no_xml_can_hold(tmp_path: Path, rec
     ]
     cells = [cell for column in clients_for_people(table, 20, 80).columns for cell in column.cells]
     assert all(str(cell).isprintable() for cell in cells)
+
+
+def test_no_name_is_a_formula_to_a_spreadsheet(tmp_path: Path) -> None:
+    names = ("=1+1", "@x")
+    write_table(tabulate(*two_clients(names, ("+cat", "-dog"))), tmp_path / "clients.csv")
+    rows = list(csv.DictReader((tmp_path / "clients.csv").open(newline="")))
+    assert {(row["name"], row["class"]) for row in rows} == {("'=1+1", "'+cat"), ("'=1+1", "'-dog"), ("'@x", "'-dog")}
+    found = Accuracies(mean=50, std=0, worst_decile=50, per_client=[50, 50])
+    evaluation = Evaluation(
+        clients=[0, 1],
+        own_part="none",
+        without_own=[],
+        calibration=CalibrationRecord(kept="none", losses={}),
+        initial=ByStatistics(batch=found, static=None),
+        templates=None,
+        pooled=None,
+        personalized=[],
+    )
+    for given in (names, ("\tx", "\ry")):
+        assert [f",'{name},none,initial," in to_csv(evaluation, given) for name in given] == [True, True]
+
+
+def test_long_names_leave_a_table_of_80_columns_whole() -> None:
+    names, classes = ("a-client-of-length", "name-of-18-letters"), ("a-class-of-some-length", "another-class")
+    text = io.StringIO()
+    Console(width=80, file=text).print(clients_for_people(tabulate(*two_clients(names, classes)), 20, 80))
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 6
+    assert {len(line) for line in lines} == {80}
+    assert [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[3:5]] == [
+        ["0", names[0], "training", "4", "1", "a-class-o… 3, 1 more"],
+        ["1", names[1], "held out", "4", "1", "another-class 4"],
+    ]
 
 
 @pytest.mark.parametrize(("clients", "classes"), [(1, 1), (250, 3), (30, 300)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from fbkit.errors import UserError
 from fbkit.export.exporting import export_run
 from fbkit.train.data import Dataset, Owners, Pictures
 from fbkit.train.recipe import load_recipe
-from fbkit.train.training import train
+from fbkit.train.training import resume, train
 
 GIVEN = (
     "data.source=given",
@@ -69,6 +70,31 @@ class Spare(nn.Module):
         return logits
 
 
+class Twice(nn.Module):
+    """One layer under two names."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, stride=4)
+        self.norm = nn.BatchNorm2d(4)
+        self.again = self.norm
+        self.out = nn.Linear(64, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.again(torch.relu(self.norm(self.first(images))))
+        logits: torch.Tensor = self.out(maps.flatten(1))
+        return logits
+
+
+class FailsElsewhere(Plain):
+    """Raises in every process but the first."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if multiprocessing.parent_process() and len(images) == 6:
+            raise ValueError("no luck here")
+        return super().forward(images)
+
+
 def clients_of(*sizes: tuple[int, int]) -> Dataset:
     """Made-up pictures of 16x16 for clients of so many training and test pictures."""
     generator = torch.Generator().manual_seed(0)
@@ -118,6 +144,20 @@ def test_odd_nets_train_and_are_exported_or_refused_in_a_line(net: str, tmp_path
         return
     export_run(run.folder, "onnx", tmp_path / "bundle", dataset=data)
     assert Bundle.open(tmp_path / "bundle").manifest.classes == ("a", "b")
+
+
+def test_a_layer_under_two_names_is_saved_and_resumed(tmp_path: Path) -> None:
+    data = clients_of((6, 4), (6, 4))
+    run = train(load_recipe(None, [*GIVEN, f"model.name={__name__}:Twice"]), tmp_path / "run", workers=1, dataset=data)
+    before = run.evaluation
+    (run.folder / "evaluation.json").unlink()
+    assert resume(run.folder, workers=1, dataset=data).evaluation == before
+
+
+def test_what_went_wrong_in_another_worker_is_said(tmp_path: Path) -> None:
+    recipe = load_recipe(None, [*GIVEN, f"model.name={__name__}:FailsElsewhere", "training.rounds=3"])
+    with pytest.raises(UserError, match=r"a training worker failed \(ValueError: no luck here\)"):
+        train(recipe, tmp_path / "run", workers=2, dataset=clients_of((6, 4), (6, 4)))
 
 
 def test_padded_pictures_are_not_for_a_device_that_resizes(tmp_path: Path) -> None:

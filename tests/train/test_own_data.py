@@ -135,6 +135,11 @@ def test_a_torch_data_set_handed_over_in_python_trains_is_judged_and_exported(tm
     assert export_run(run.folder, "onnx", tmp_path / "bundle", dataset=given).manifest.classes == ("across", "upright")
     with pytest.raises(UserError, match="handed over in Python"):
         evaluate_run(run.folder, workers=1)
+    otherwise = dataset_from_torch(
+        Stripes(), Stripes(), ("across", "upright"), size=16, channels=1, mean=(0.1,), std=(0.05,)
+    )
+    with pytest.raises(UserError, match="was trained on other pictures"):
+        evaluate_run(run.folder, workers=1, dataset=otherwise)
     with pytest.raises(UserError, match=r"data\.source = 'fashion-mnist-10k', but a data set was given"):
         train(load_recipe(None, RUN), tmp_path / "other", dataset=given)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fbkit.errors import UserError
-from fbkit.train.recipe import load_recipe, recipe_to_toml
+from fbkit.train.recipe import OWN_PART, load_recipe, recipe_to_toml
 
 
 def test_the_shipped_recipe_is_the_papers_setting_on_the_embedded_pictures() -> None:
@@ -43,6 +43,15 @@ def test_a_recipe_survives_being_written(tmp_path: Path) -> None:
         ("data.source=cifar", "data.source: "),
         ("seed", "--set seed: expected section.key=value"),
         ("seed.a=1", "seed is not a section"),
+        ("data.root=2024", "needs quotes of its own"),
+        ("data.root=~nobody-of-this-name/x", "Could not determine home directory"),
+        ("data.source=mnist", "data.root is missing"),
+        ("data.source=class-folders", "data.root is missing"),
+        ("data.mean=[0.5]", "data.mean and data.std need one number for each channel"),
+        ("evaluation.statistics=[]", "evaluation.statistics: "),
+        ("model.name=conv5", "did you mean conv4?"),
+        ("model.init=pretrained", "is for torchvision's models"),
+        ("training.calibrate=false", "static statistics need training.calibrate = true"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(setting: str, said: str) -> None:
@@ -55,6 +64,30 @@ def test_what_cannot_be_is_refused_by_name(setting: str, said: str) -> None:
 def test_held_out_evaluation_needs_held_out_clients() -> None:
     with pytest.raises(UserError, match=r"needs clients\.held_out of at least 1"):
         load_recipe(None, ["clients.held_out=0"])
+
+
+@pytest.mark.parametrize("algorithm", OWN_PART)
+def test_methods_with_parts_of_their_own_are_not_judged_as_one_model(algorithm: str) -> None:
+    with pytest.raises(UserError, match=f"training.algorithm = '{algorithm}' every client has its own"):
+        load_recipe(None, [f"training.algorithm={algorithm}", "evaluation.pooled=true"])
+
+
+def test_numbers_may_stand_for_lists_of_one() -> None:
+    (how,) = load_recipe(None, ["personalization=[{part='head', epochs=3, lr=[0.1, 0.2]}]"]).personalization
+    assert (how.epochs, how.lr) == ((3,), (0.1, 0.2))
+
+
+def test_files_are_found_again_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(None, ["data.source=mnist", "data.root=here", "model.init=w.pt"])
+    assert recipe.data.root == str(tmp_path / "here")
+    assert recipe.model.init == str(tmp_path / "w.pt")
+    assert load_recipe(None, ["model.name=resnet18", "model.init=pretrained"]).model.init == "pretrained"
+
+
+def test_a_recipe_may_come_from_windows(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbfseed = 7\r\n")
+    assert load_recipe(tmp_path / "r.toml").seed == 7
 
 
 def test_a_broken_recipe_file_is_named(tmp_path: Path) -> None:

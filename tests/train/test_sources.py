@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fbkit.errors import UserError
+from fbkit.train.data import Pictures
 from fbkit.train.recipe import DataRecipe
 from fbkit.train.sources import load_dataset
 from fbkit.train.sources.embedded import EMBEDDED
+from fbkit.train.sources.fitting import fit_pictures
 from fbkit.train.vision import import_torchvision
 
 torchvision = import_torchvision()
@@ -193,6 +195,20 @@ def test_the_fingerprint_follows_labels_and_pixels(tmp_path: Path) -> None:
     found.append(load_dataset(recipe.model_copy(update={"channels": 3})).fingerprint)
     assert found[0] == found[1]
     assert len(set(found)) == 4
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_more_pictures_than_memory_holds_are_a_matter_of_their_size(fit: Any) -> None:
+    one = torch.zeros(1, dtype=torch.uint8)
+    pictures = Pictures(one.expand(10**9, 1, 2, 2), one.expand(10**9))
+    with pytest.raises(UserError, match=r"data\.size = 4096.*: 1000000000 pictures.*choose a smaller data\.size"):
+        fit_pictures(pictures, 4096, 0, fit)
+
+
+@pytest.mark.parametrize("source", ["mnist", "class-folders"])
+def test_the_home_of_nobody_is_named(source: Any) -> None:
+    with pytest.raises(UserError, match=r"data\.root = '~no-such-user/x': no such home folder"):
+        load_dataset(DataRecipe(source=source, root="~no-such-user/x", size=8))
 
 
 def test_a_given_data_set_must_be_given() -> None:

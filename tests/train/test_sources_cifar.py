@@ -151,6 +151,13 @@ def giant_array() -> bytes:
     return data.replace(b"K\x01K\x01\x86", b"J\x00\x00\x00\x7f" * 2 + b"\x86", 1)
 
 
+def giant_sides() -> bytes:
+    """An array of a thousand sides, each an int of 255 bytes: one int, and a thousand times what it was kept as."""
+    data = python2_pickle({"data": np.zeros((1, 1), np.uint8), "labels": [0]})
+    side = b"\x8a\xff" + b"\x7f" * 255 + b"q\x63"
+    return data.replace(b"K\x01K\x01\x86", b"(" + side + b"h\x63" * 999 + b"t", 1)
+
+
 HOSTILE = {
     "os": b"cposix\nsystem\n(S'touch PLACE'\ntR.",
     "os, protocol 2": b"\x80\x02cos\nsystem\nU\x0btouch PLACE\x85R.",
@@ -160,6 +167,8 @@ HOSTILE = {
     "numpy called otherwise": b"\x80\x02cnumpy\nndarray\nJ\x00\x00\x00\x7f\x85R.",
     "state for a function": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}U\x08__code__K\x01sb.",
     "giant array": giant_array(),
+    "giant sides": giant_sides(),
+    "giant name": b"\x80\x02c" + b"x" * 100_000 + b"\ny\n.",
     "giant string": b"\x80\x02}U\x04dataT\xff\xff\xff\x7fabc",
     "truncated": python2_pickle({"data": noise(5, 3072), "labels": [0] * 5})[:9000],
     "nothing left to take": b"\x80\x02tRb0s.",
@@ -180,8 +189,9 @@ def test_a_hostile_cifar_pickle_is_refused_by_name_and_runs_nothing(
     write_cifar10(tmp_path, python=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(HOSTILE[kind])
-    with pytest.raises(UserError, match="cifar-10-batches-py/data_batch_3: "):
+    with pytest.raises(UserError, match="cifar-10-batches-py/data_batch_3: ") as caught:
         load_dataset(DataRecipe(source="cifar10", root=str(tmp_path)))
+    assert len(str(caught.value)) < 400
     assert not (tmp_path / "PLACE").exists()
 
 
@@ -229,3 +239,15 @@ def test_a_download_that_works_is_used(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(load_dataset(recipe).train) == 25
     monkeypatch.undo()
     assert len(load_dataset(recipe).train) == 25  # what is there is not fetched again
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_of_many_files_it_is_the_missing_one_that_is_named(tmp_path: Path, python: bool) -> None:
+    write_cifar10(tmp_path, python)
+    (made,) = tmp_path.iterdir()
+    for path in made.iterdir():
+        path.rename(tmp_path / path.name)
+    gone = tmp_path / f"data_batch_3{'' if python else '.bin'}"
+    gone.unlink()
+    with pytest.raises(UserError, match=f"^{gone}: no such file; CIFAR-10 needs it beside data_batch_1"):
+        load_dataset(DataRecipe(source="cifar10", root=str(tmp_path)))

@@ -86,13 +86,14 @@ def multiset(images: torch.Tensor | Bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("channels", [0, 1])
-@pytest.mark.parametrize("test_name", ["test", "val", "valid"])
+@pytest.mark.parametrize("test_name", ["test", "val", "valid", "validation", "TEST"])
 def test_folders_that_set_test_pictures_aside(tmp_path: Path, test_name: str, channels: Any) -> None:
     root = tmp_path / "data"
-    class_root(root / "train"), class_root(root / test_name, (3, 2))
+    train_name = "Train" if test_name.isupper() else "train"
+    class_root(root / train_name), class_root(root / test_name, (3, 2))
     data = load_dataset(recipe(root, channels=channels))
     assert data.classes == ("a", "b", "c")
-    assert np.array_equal(data.train.images.numpy(), by_hand(files(root, "train/*/*"), channels or 3))
+    assert np.array_equal(data.train.images.numpy(), by_hand(files(root, f"{train_name}/*/*"), channels or 3))
     assert np.array_equal(data.test.images.numpy(), by_hand(files(root, f"{test_name}/*/*"), channels or 3))
     assert data.train.labels.tolist() == [0] * 10 + [1] * 5 + [2]
     assert data.test.labels.tolist() == [0] * 3 + [1] * 2
@@ -284,8 +285,145 @@ def test_a_broken_picture_is_named_and_left_out_only_if_asked(
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     root = class_root(tmp_path / "data")
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(UserError, match="cache/fbkit"):
+    with pytest.raises(UserError, match=r"cache/fbkit/pictures: the cache of decoded pictures .*set XDG_CACHE_HOME"):
         load_dataset(recipe(root))
+
+
+def test_a_cache_without_a_home_folder_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = class_root(tmp_path / "data")
+    for asked in ("~no-such-user/cache", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", asked)
+        monkeypatch.setenv("HOME", "")
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the system knows no such user
+        with pytest.raises(UserError, match=f"{asked}: no home folder is known.*set XDG_CACHE_HOME"):
+            load_dataset(recipe(root))
+
+
+def test_a_lack_of_memory_is_not_kept_against_a_picture(
+    tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = class_root(tmp_path / "data")
+    opened = Image.open
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(MemoryError):
+        load_dataset(recipe(root, skip_broken=True))
+    assert not list(cache_home.iterdir())
+    monkeypatch.setattr(Image, "open", opened)
+    assert len(load_dataset(recipe(root)).train) == 13
+
+
+def test_what_cannot_be_read_is_a_broken_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = class_root(tmp_path / "data")
+    good = multiset(by_hand(files(root, "*/*")))
+    (root / "a" / "gone.jpg").symlink_to("nowhere.jpg")
+    (root / "b" / "round.jpg").symlink_to("round.jpg")
+    (root / "b" / "device.jpg").symlink_to("/dev/zero")
+    with (root / "c" / "video.jpg").open("wb") as file:
+        file.truncate(1 << 34)  # takes no room, and would take long to read
+    said = (
+        r"data/a/gone.jpg: a link to nothing; 3 other broken: \S*device.jpg, \S*round.jpg, \S*video.jpg; .*skip_broken"
+    )
+    with pytest.raises(UserError, match=said):
+        load_dataset(recipe(root))
+    data = load_dataset(recipe(root, skip_broken=True), 0, Reporter())
+    assert multiset(torch.cat([data.train.images, data.test.images])) == good
+    assert "video.jpg" in capsys.readouterr().err
+    for name, reason in (
+        ("a/gone.jpg", "b/device.jpg: is no file"),
+        ("b/device.jpg", "b/round.jpg: cannot be read"),
+        ("b/round.jpg", "c/video.jpg: larger than"),
+    ):
+        (root / name).unlink()
+        with pytest.raises(UserError, match=reason):
+            load_dataset(recipe(root))
+
+
+def test_files_beside_folders_are_passed_over_but_not_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "clients"
+    for client in ("one", "two"):
+        class_root(root / client / "train", (3, 2)), class_root(root / client / "test", (2, 1))
+    load_dataset(recipe(root, "client-folders"), 0, Reporter())
+    said = capsys.readouterr().err
+    assert f"4 files beside folders, not in a class's folder, such as {root}/one/train/README.txt\n" in said
+    for path in root.rglob("README.txt"):
+        path.unlink()
+    load_dataset(recipe(root, "client-folders"), 0, Reporter())
+    assert "passed over" not in capsys.readouterr().err
+    for place in (root, root / "one", root / "one" / "train"):
+        path = place / "loose.png"
+        for name in (".hidden", "Thumbs.db", "desktop.ini", path.name):
+            (place / name).write_bytes(b"")
+        load_dataset(recipe(root, "client-folders"), 0, Reporter())
+        assert (
+            f"passed over: 1 file beside folders, not in a class's folder, such as {path}\n" in capsys.readouterr().err
+        )
+        path.unlink()
+
+
+def test_test_pictures_that_are_training_pictures_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    class_root(root / "train"), class_root(root / "test", (3, 2))
+    for path in root.rglob("README.txt"):
+        path.unlink()
+    for content, name in ((b"broken", "z.png"), (None, "y.png")):  # a broken picture is no picture
+        for part, label in (("train", "a"), ("test", "b")):
+            (root / part / label / name).write_bytes(content or (root / "train" / "a" / "000.png").read_bytes())
+    # In train and in test, the same seed drew the same first pictures of each class.
+    load_dataset(recipe(root, skip_broken=True), 0, Reporter())
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [f"6 test pictures are also training pictures, such as {root}/test/a/000.png"]
+    for path in files(root, "test/[ab]/0*"):
+        Image.new("L", (9, 9), int(path.stem) + ord(path.parent.name)).save(path)
+    load_dataset(recipe(root, skip_broken=True), 0, Reporter())
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [f"1 test picture is also a training picture, such as {root}/test/b/y.png"]
+
+
+def test_names_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = class_root(tmp_path / "data")
+    (root / "a" / "\x1b[2Jä猫\n.png").write_bytes(b"text")
+    with pytest.raises(UserError) as caught:
+        load_dataset(recipe(root))
+    assert "?[2Jä猫" in str(caught.value)
+    assert str(caught.value).isprintable()
+    load_dataset(recipe(root, skip_broken=True), 0, Reporter())
+    Reporter().line("\x1b]0;x\x07\udcff ü\nsecond")
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "?]0;x?? ü?second"
+    assert all(line.isprintable() for line in said)
+
+
+@pytest.mark.parametrize(
+    ("names", "how"),
+    [
+        (("Dog", "dog"), "differ only in upper and lower case"),
+        (("K\u00e4se", "Ka\u0308se"), r"differ only in how letters are encoded, 'Ka\\u0308se' and 'K\\xe4se'"),
+    ],
+)
+@pytest.mark.parametrize("source", ["class-folders", "client-folders"])
+def test_two_classes_that_people_take_for_one_are_refused(
+    tmp_path: Path, source: Any, names: tuple[str, str], how: str
+) -> None:
+    root = tmp_path / "data"
+    if source == "class-folders":
+        folders = [root / name for name in names]
+    else:
+        folders = [root / client / name for client, name in zip("xy", names, strict=True)]
+    for folder in folders:
+        write_pictures(folder, 2)
+    if len({path.name for path in root.rglob("*") if path.is_dir()} & set(names)) < 2:
+        pytest.skip("this file system takes the names for one")
+    with pytest.raises(UserError, match=f"{how}; bring their pictures under one name") as caught:
+        load_dataset(recipe(root, source))
+    assert all(str(folder) in str(caught.value) for folder in folders)
 
 
 def picture(path: Path) -> None:
@@ -310,6 +448,20 @@ def picture(path: Path) -> None:
         ("client-folders", ["1.png"], r"data: holds no clients; expected CLIENT"),
         ("client-folders", ["a/1.png", "b/2.png"], r"data/a: has pictures where folders belong; expected CLIENT"),
         ("client-folders", ["x/a/.1.png"], r"data/x: holds no pictures"),
+        (
+            "client-folders",
+            ["x/train/a/1.png", "x/train/b/1.png", "x/test/c/1.png"],
+            r"x/test/c: is a class that no cl",
+        ),
+        (
+            "client-folders",
+            ["train/a/1.png", "train/b/2.png", "Validation/a/1.png"],
+            r"data: its clients would be called Validation and train; .*'class-folders'.* as CLIENT/train/CLASS/PICT",
+        ),
+        ("client-folders", ["test/a/1.png", "test/b/2.png"], r"data: its clients would be called test; "),
+        ("client-folders", ["x\x1b/a/1.png", "y/b/2.png"], r"data: 'x\\x1b' cannot be a client's name"),
+        ("client-folders", ["x\udcff/a/1.png", "y/b/2.png"], r"data: 'x\\udcff' cannot be a client's name"),
+        ("class-folders", ["train/a/1.png", "eval/a/1.png"], r"eval/a: .*test/CLASS/PICTURE \(or val, valid, valida"),
         ("client-folders", ["x/a/1.png", "x/a/2.png", "x/a/3.png"], r"has 1 classes"),
         ("client-folders", ["x/a/1.png", "x/b/2.png"], r"data/x: has 2 training and 0 test pictures.*add pictures"),
         (

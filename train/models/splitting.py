@@ -9,9 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from fbkit.errors import UserError
+from fbkit.errors import UserError, describe
 from fbkit.train.models.split_model import SplitModel
-from fbkit.train.models.user_module import describe
 
 BY_HAND = "name the layer with model.head"
 

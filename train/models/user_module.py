@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from fbkit.errors import UserError
+from fbkit.errors import UserError, describe
 
 
 def find_maker(name: str) -> Callable[..., Any]:
@@ -26,7 +26,7 @@ def find_maker(name: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{path}.".startswith(f"{error.name}."):
             raise UserError(
                 f"model.name = '{name}': there is no module {error.name} in {here} or on PYTHONPATH"
@@ -56,17 +56,11 @@ def make_module(maker: Callable[..., Any], name: str, classes: int) -> nn.Module
     call = f"{name.partition(':')[2]}({', '.join(f'{key}={value}' for key, value in arguments.items())})"
     try:
         module = maker(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"model.name = '{name}': {call} fails ({describe(error)})") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model.name = '{name}': {call} gives a {type(module).__name__}, not a torch.nn.Module")
     return module
-
-
-def describe(error: Exception) -> str:
-    """An error in a line: its kind and the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _takes_classes(maker: Callable[..., Any]) -> bool:

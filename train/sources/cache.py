@@ -48,9 +48,20 @@ class Cached:
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures are kept: below $XDG_CACHE_HOME, or ~/.cache."""
-    asked = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return (asked if asked.is_absolute() else Path("~/.cache").expanduser()) / "fbkit" / "pictures"
+    """Where decoded pictures are kept: below $XDG_CACHE_HOME, or ~/.cache.
+
+    Raises:
+        UserError: there is no home folder.
+    """
+    asked = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        home = Path(asked).expanduser()
+        return (home if home.is_absolute() else Path("~/.cache").expanduser()) / "fbkit" / "pictures"
+    except RuntimeError as error:
+        raise UserError(
+            f"{asked}: no home folder is known to keep decoded pictures in; set XDG_CACHE_HOME to a folder, "
+            "its path in full"
+        ) from error
 
 
 def in_threads(function: Callable[[int], Result], count: int) -> Iterator[Result]:
@@ -78,12 +89,13 @@ def cached_pictures(
         if found:
             return found
         try:
+            _check_writable(folder.parent)
             _set_aside(folder)
             with whole_folder(folder) as partial:
                 _make(partial, count, shape, make, reporter, stage)
         except OSError as error:
             raise UserError(
-                f"{folder}: decoded pictures cannot be kept there ({error.strerror}); "
+                f"{folder.parent}: the cache of decoded pictures cannot be written ({error.strerror}); "
                 "make room, or set XDG_CACHE_HOME to another folder"
             ) from error
         except UserError:
@@ -126,6 +138,12 @@ def _header(kind: type[Any], shape: tuple[int, ...]) -> bytes:
     description = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, description)
     return stream.getvalue()
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise the OSError that ``whole_folder`` would tell without saying that it is about the cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryDirectory(dir=folder, prefix=".").cleanup()
 
 
 def _set_aside(folder: Path) -> None:

@@ -71,8 +71,10 @@ def find_files(
         found = _first(layouts)
     if found:
         return found
-    expected = layouts[0]
-    folder = expected.folders[0]
+    places = [(layout, folder) for layout in layouts for folder in layout.folders]
+    expected, folder = max(
+        places, key=lambda place: sum(bool(place[0].path(place[1], name)) for name in place[0].names)
+    )
     missing = next(name for name in expected.names if not expected.path(folder, name))
     others = ", ".join(name for name in expected.names if name != missing)
     raise UserError(f"{folder / missing}: no such file; {title} needs it beside {others}{reason}")

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fbkit.device_runtime.pictures import fit_picture
+from fbkit.errors import UserError
 from fbkit.train.data import Pictures
 
 Bytes = NDArray[np.uint8]
@@ -44,14 +45,29 @@ def fit_pictures(pictures: Pictures, size: int, channels: int, fit: Fit) -> Pict
     """Pictures of one size, [N, C, H, W], brought to ``size`` and ``channels``; 0 keeps what they have.
 
     Returns the same object where there is nothing to do.
+
+    Raises:
+        UserError: the result is more than memory holds.
     """
-    images = pictures.images
+    try:
+        images = _fitted(pictures.images, size, channels, fit)
+    except (MemoryError, RuntimeError) as error:  # numpy's and torch's way to say it
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"data.size = {size}, data.channels = {channels}: {len(pictures)} pictures of that size are more than "
+            "memory holds; choose a smaller data.size"
+        ) from error
+    return pictures if images is pictures.images else Pictures(images, pictures.labels)
+
+
+def _fitted(images: Tensor, size: int, channels: int, fit: Fit) -> Tensor:
     if channels not in (0, images.shape[1]):
         images = _repeated(images) if channels == 3 else _grey(images)
     if size not in (0, images.shape[2]) or size not in (0, images.shape[3]):
         small = max(images.shape[2:]) <= size
         images = _padded(images, size) if fit == "pad" and small else _one_by_one(images, size, fit)
-    return pictures if images is pictures.images else Pictures(images, pictures.labels)
+    return images
 
 
 def _repeated(images: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,14 @@ MOST_NAMED = 20  # broken pictures in one message
 _MAX_BYTES = 1 << 28  # of one picture's file
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a look at a picture's file told: its content's hash, or why it cannot be read."""
+
+    digest: str = ""
+    reason: str = ""
+
+
 def load_folders(recipe: DataRecipe, root: Path, seed: int, reporter: Reporter) -> Dataset:
     """The pictures below ``root``, mapped from the cache; with client folders each client's own.
 
@@ -36,10 +46,15 @@ def load_folders(recipe: DataRecipe, root: Path, seed: int, reporter: Reporter) 
         UserError: a layout that makes no sense, broken pictures (unless skipped), a client with too few.
     """
     listing = list_clients(root) if recipe.source == "client-folders" else list_classes(root)
+    if listing.loose:
+        count = f"{len(listing.loose)} file{'s' * (len(listing.loose) > 1)}"
+        reporter.line(f"passed over: {count} beside folders, not in a class's folder, such as {listing.loose[0]}")
     pictures = (*listing.train, *listing.test)
-    key, cached = _decoded(recipe, root, pictures, reporter)
+    found = list(in_threads(lambda row: _look(pictures[row].path), len(pictures)))
+    key, cached = _decoded(recipe, root, pictures, found, reporter)
     _judge_broken(recipe, root, [picture.path for picture in pictures], cached, reporter)
-    labels = np.array([listing.classes.index(picture.label) for picture in pictures], np.int64)
+    numbers = {name: number for number, name in enumerate(listing.classes)}
+    labels = np.array([numbers[picture.label] for picture in pictures], np.int64)
     clients = np.array([picture.client for picture in pictures], np.int64)
     whole = np.setdiff1d(np.arange(len(pictures)), np.array(cached.broken, np.int64))
     if listing.divided:
@@ -48,6 +63,7 @@ def load_folders(recipe: DataRecipe, root: Path, seed: int, reporter: Reporter) 
         train, test = _split(whole, labels, clients, recipe.test_fraction, seed)
     owners = _owners(root, listing.clients, clients[train], clients[test]) if listing.clients else None
     _check(root, listing, labels[train], len(test))
+    _tell_shared(pictures, found, train, test, reporter)
     images = _arranged(key, cached, np.concatenate([train, test]), reporter)
     return assemble(
         Pictures(images[: len(train)], torch.from_numpy(labels[train])),
@@ -61,18 +77,33 @@ def load_folders(recipe: DataRecipe, root: Path, seed: int, reporter: Reporter) 
     )
 
 
-def _decoded(recipe: DataRecipe, root: Path, pictures: tuple[Picture, ...], reporter: Reporter) -> tuple[str, Cached]:
+def _look(path: Path) -> _Found:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return _Found(reason="is no file")
+        if status.st_size > _MAX_BYTES:
+            return _Found(reason=f"larger than {_MAX_BYTES} bytes, this is no picture")
+        return _Found(sha256_file(path))
+    except FileNotFoundError:
+        return _Found(reason="a link to nothing" if path.is_symlink() else "is no longer there")
+    except OSError as error:
+        return _Found(reason=f"cannot be read ({error.strerror})")
+
+
+def _decoded(
+    recipe: DataRecipe, root: Path, pictures: tuple[Picture, ...], found: list[_Found], reporter: Reporter
+) -> tuple[str, Cached]:
     """The key of these pictures at the recipe's size, and what the cache has for it, decoding where need be."""
     names = [picture.path.relative_to(root).as_posix() for picture in pictures]
     channels, size = recipe.channels or 3, recipe.size
-    try:
-        hashes = list(in_threads(lambda row: sha256_file(pictures[row].path), len(pictures)))
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    key = _digest(VERSION, size, channels, recipe.fit, list(zip(names, hashes, strict=True)))
+    contents = [each.digest or each.reason for each in found]
+    key = _digest(VERSION, size, channels, recipe.fit, list(zip(names, contents, strict=True)))
 
     def decode(row: int) -> Bytes | str:
-        data = _read(pictures[row].path, hashes[row])
+        if found[row].reason:
+            return f"{names[row]}: {found[row].reason}"
+        data = _read(pictures[row].path, found[row].digest)
         try:
             image = decode_picture(data, channels, names[row])
         except UserError as error:
@@ -85,9 +116,7 @@ def _decoded(recipe: DataRecipe, root: Path, pictures: tuple[Picture, ...], repo
 def _read(path: Path, digest: str) -> bytes:
     """A picture file's bytes, which must still be those that the key was made from."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than {_MAX_BYTES} bytes; this is no picture, remove it")
-        data = path.read_bytes()
+        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if sha256_bytes(data) != digest:
@@ -109,6 +138,17 @@ def _judge_broken(recipe: DataRecipe, root: Path, paths: list[Path], cached: Cac
     if len(cached.broken) == len(cached.images):
         raise UserError(f"{told}; that is all there are")
     reporter.line(f"left out: {told}")
+
+
+def _tell_shared(
+    pictures: tuple[Picture, ...], found: list[_Found], train: Rows, test: Rows, reporter: Reporter
+) -> None:
+    """Say how many test pictures are, byte for byte, training pictures: they make figures look better than they are."""
+    known = {found[row].digest for row in train.tolist()}
+    shared = [row for row in test.tolist() if found[row].digest in known]
+    if shared:
+        are = "pictures are also training pictures" if len(shared) > 1 else "picture is also a training picture"
+        reporter.line(f"{len(shared)} test {are}, such as {pictures[shared[0]].path}")
 
 
 def _split(whole: Rows, labels: Rows, clients: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

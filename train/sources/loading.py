@@ -27,7 +27,7 @@ def load_dataset(recipe: DataRecipe, seed: int = 0, reporter: Reporter | None = 
     Raises:
         UserError: files are missing, damaged or make no sense; the message names the file or folder.
     """
-    root = Path(recipe.root).expanduser()
+    root = _expanded(recipe.root)
     if recipe.source == GIVEN:
         raise UserError(
             "data.source = 'given': the data set must be handed over in Python, as dataset=... of train, resume, "
@@ -41,3 +41,10 @@ def load_dataset(recipe: DataRecipe, seed: int = 0, reporter: Reporter | None = 
     train, test, classes = load(recipe, root)
     train, test = (fit_pictures(pictures, recipe.size, recipe.channels, recipe.fit) for pictures in (train, test))
     return assemble(train, test, classes, recipe.mean, recipe.std)
+
+
+def _expanded(root: str) -> Path:
+    try:
+        return Path(root).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"data.root = {root!r}: no such home folder is known; write the path in full") from error

@@ -91,7 +91,7 @@ def _run(data: bytes) -> Any:
                 target[_expect(key, str)] = value
         elif name == "GLOBAL":
             if argument not in _GLOBALS:
-                raise ValueError(f"it names {argument!r}")
+                raise ValueError(f"it names {argument[:80]!r}")
             stack.append(_Named(argument))
         elif name == "REDUCE":
             function, arguments = _popped(stack, 2)
@@ -123,11 +123,14 @@ def _fill(target: _Named, state: Any) -> None:
     if target.name != "array":
         raise ValueError("it fills something other than an array")
     _, shape, dtype, by_columns, values = state
-    if _expect(dtype, _Named).name != "dtype" or not all(type(side) is int and side >= 0 for side in shape):
+    if _expect(dtype, _Named).name != "dtype":
         raise ValueError("its array is not one of bytes")
     raw = _expect(values, str).encode("latin-1")
+    # Sides are ints of any length: bounded before they are multiplied, and never printed.
+    if len(_expect(shape, tuple)) > 2 or not all(type(side) is int and 0 <= side <= len(raw) for side in shape):
+        raise ValueError("its array is not a table of bytes")
     if len(raw) != math.prod(shape):
-        raise ValueError(f"its array of shape {shape} has {len(raw)} values")
+        raise ValueError(f"its array's shape does not fit its {len(raw)} values")
     target.value = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
 
 

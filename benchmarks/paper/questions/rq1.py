@@ -39,7 +39,19 @@ def _answer(results: Results) -> Answer:
         ],
         figure=_draw(results),
         findings=_findings(results),
+        notes=_notes(results.scale),
     )
+
+
+def _notes(scale: Scale) -> list[str]:
+    if len({where.tau * where.rounds for where in scale.conditions}) == 1:
+        return []
+    return [
+        (
+            "Rounds are the same for every tau here, so more local epochs also mean more training; the paper keeps "
+            "their product the same."
+        )
+    ]
 
 
 def _findings(results: Results) -> str:

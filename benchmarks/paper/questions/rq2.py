@@ -22,7 +22,7 @@ TUNINGS = (
     Tuning("full", 0.001, EPOCHS),
 )
 CENTRAL = ("centralized", "centralized-fixed-head")
-POOLED = {"accuracy": "model", "probe": "linear probe", "template": "nearest template"}
+BY_POOL = {"accuracy": "model", "probe": "linear probe", "template": "nearest template"}
 
 
 def _federated(results: Results, algorithm: str, shards: int) -> Cell:
@@ -50,7 +50,7 @@ def _answer(results: Results) -> Answer:
     }
     central = {("centralised", NAMES[algorithm]): _central(scale, algorithm) for algorithm in CENTRAL}
     represented = [
-        [*names, *(spread(results.values(cell, pooled(what))) for what in POOLED)]
+        [*names, *(spread(results.values(cell, pooled(what))) for what in BY_POOL)]
         for names, cell in {**cells, **central}.items()
     ]
     fine_tuned = [
@@ -66,7 +66,7 @@ def _answer(results: Results) -> Answer:
         tables=[
             Table(
                 "Everybody's test pictures in one pool, accuracy in %",
-                ("data", "method", *POOLED.values()),
+                ("data", "method", *BY_POOL.values()),
                 represented,
             ),
             Table(
@@ -174,9 +174,9 @@ def _draw_curves(axes: Axes, results: Results, shards: int) -> None:
 
 def _draw_bars(axes: Axes, results: Results, cells: dict[str, Cell]) -> None:
     for place, (name, cell) in enumerate(cells.items()):
-        found = [results.values(cell, pooled(what)) for what in POOLED]
+        found = [results.values(cell, pooled(what)) for what in BY_POOL]
         bars = axes.bar(
-            [group + 0.38 * (place - 0.5) for group in range(len(POOLED))],
+            [group + 0.38 * (place - 0.5) for group in range(len(BY_POOL))],
             [float(values.mean()) for values in found],
             0.36,
             yerr=[deviation(values) for values in found],
@@ -185,7 +185,7 @@ def _draw_bars(axes: Axes, results: Results, cells: dict[str, Cell]) -> None:
             label=NAMES[name],
         )
         axes.bar_label(bars, fmt="%.1f", fontsize=7.5, padding=2)
-    axes.set_xticks(range(len(POOLED)), list(POOLED.values()), fontsize=9)
+    axes.set_xticks(range(len(BY_POOL)), list(BY_POOL.values()), fontsize=9)
     axes.grid(visible=False, axis="x")
     axes.set_ylim(0, 118)  # room for the legend
     axes.set_yticks(range(0, 101, 20))

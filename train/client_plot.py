@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fbkit.plotting import COLOURS, label, style
-from fbkit.train.client_table import ClientTable, printable
+from fbkit.errors import printable
+from fbkit.plotting import COLOURS, label, save, style
+from fbkit.train.client_table import ClientTable
 
 MOST_CLIENTS = 200  # more would be narrower than a dot
 _ROLES = ("training", "held out")
@@ -27,12 +28,10 @@ _RAMPS = tuple(
 
 def save_clients(table: ClientTable, folder: Path) -> None:
     """Draw ``plot_clients`` into clients.png and clients.svg in ``folder``."""
-    with style(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; it need not be said once a letter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = plot_clients(table)
-        figure.savefig(folder / "clients.png", dpi=150)
-        figure.savefig(folder / "clients.svg", metadata={"Date": None})
+        save(plot_clients(table), folder / "clients")
 
 
 def plot_clients(table: ClientTable) -> Figure:
