@@ -316,7 +316,6 @@ def test_bad_input_ends_in_one_line(tmp_path: Path, fbkit: Callable[..., Outcome
     cases = [
         (("--rq", 6, "--out", new), "--rq 6: the paper's questions are 1 to 5"),
         (("--rq", 0, "--out", new), "--rq 0"),
-        (("--out", new), "--rq"),
         (("--rq", 1, "--scale", "huge", "--out", new), "--scale huge: known are small and paper"),
         (("--rq", 1, "--scale", "paper", "--out", new), "give the folder that holds it with --data-root"),
         (("--rq", 1, "--scale", "paper", "--data-root", tmp_path, "--out", new), "CIFAR-100"),
