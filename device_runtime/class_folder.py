@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fbkit.device_runtime.pictures import NOT_PICTURES
 from fbkit.errors import UserError
-
-_NOT_PICTURES = {"thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def read_class_folder(folder: Path, classes: tuple[str, ...]) -> list[LabelledPi
         pictures += [
             LabelledPicture(path, label)
             for path in sorted(class_folder.iterdir())
-            if path.is_file() and not path.name.startswith(".") and path.name.lower() not in _NOT_PICTURES
+            if path.is_file() and not path.name.startswith(".") and path.name.lower() not in NOT_PICTURES
         ]
     if not pictures and any(path.is_file() for path in folder.iterdir()):
         raise UserError(f"{folder}: has files but no folder named after a class; give the folder above, or sort them")

@@ -22,6 +22,8 @@ from fbkit.errors import UserError
 _LONGEST_STRIP = 64  # far above any camera's panorama, so that no picture that matters is cut twice
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 
+NOT_PICTURES = {"thumbs.db", "desktop.ini"}  # what systems leave in folders of pictures, in lower case
+
 
 def load_picture(data: bytes, channels: int, height: int, width: int, name: str = "picture") -> Bytes:
     """Decode a picture file's bytes to uint8 [height, width, channels]; channels 1 is grey, 3 is RGB.

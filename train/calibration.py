@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -24,20 +22,11 @@ from fbkit.train.judging import score
 from fbkit.train.models import set_static_statistics
 from fbkit.train.norm_statistics import Statistics, in_order_of_use, my_training_clients, pooled_statistics
 from fbkit.train.recipe import NO_COMMON_BODY, OWN_PART
+from fbkit.train.records import CalibrationName, CalibrationRecord
 from fbkit.train.reduction import ReproducibleSum
 
-Way = Literal["one-pass", "layer-by-layer", "running", "not-needed", "none"]
 
-
-@dataclass(frozen=True)
-class Calibration:
-    """Where the static statistics come from, and the mean training loss of each way that was tried."""
-
-    kept: Way
-    losses: dict[str, float]
-
-
-def calibrate(federation: Federation) -> Calibration:
+def calibrate(federation: Federation) -> CalibrationRecord:
     """Give ``federation.model`` its static statistics, in place.
 
     Models that kept running statistics, or normalise without any, are left as they are; so are runs that share no body,
@@ -49,19 +38,19 @@ def calibrate(federation: Federation) -> Calibration:
     recipe = federation.recipe
     layers = in_order_of_use(federation)
     if recipe.model.norm == "running" and layers:
-        return Calibration("running", {})
+        return CalibrationRecord(kept="running", losses={})
     if not layers:
-        return Calibration("not-needed", {})
+        return CalibrationRecord(kept="not-needed", losses={})
     if not recipe.training.calibrate or recipe.training.algorithm in NO_COMMON_BODY:
-        return Calibration("none", {})
-    candidates: dict[Way, Statistics] = {"one-pass": pooled_statistics(federation, layers, static=())}
+        return CalibrationRecord(kept="none", losses={})
+    candidates: dict[CalibrationName, Statistics] = {"one-pass": pooled_statistics(federation, layers, static=())}
     one_by_one: Statistics = {}
     for layer in layers:
         one_by_one |= pooled_statistics(federation, [layer], static=tuple(one_by_one))
         set_static_statistics(federation.model, one_by_one)
     candidates["layer-by-layer"] = one_by_one
 
-    losses: dict[Way, float] = {}
+    losses: dict[CalibrationName, float] = {}
     for way, statistics in candidates.items():
         set_static_statistics(federation.model, statistics)
         losses[way] = _training_loss(federation)
@@ -70,7 +59,7 @@ def calibrate(federation: Federation) -> Calibration:
         raise UserError("the trained model's loss is not finite; train again with a lower training.lr")
     kept = min(finite, key=lambda way: finite[way])
     set_static_statistics(federation.model, candidates[kept])
-    return Calibration(kept, {str(way): loss for way, loss in finite.items()})
+    return CalibrationRecord(kept=kept, losses={str(way): loss for way, loss in finite.items()})
 
 
 def _training_loss(federation: Federation) -> float:

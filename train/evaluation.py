@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from fbkit.train.calibration import Calibration
 from fbkit.train.federation import Federation
 from fbkit.train.judging import mixed, score
 from fbkit.train.local_sgd import LocalSGD, run_steps
@@ -24,12 +23,13 @@ from fbkit.train.records import (
     ByStatistics,
     CalibrationRecord,
     Evaluation,
+    PartName,
     PersonalizedAccuracies,
     PooledAccuracies,
     PooledByStatistics,
 )
 from fbkit.train.representation import class_templates, features_of, nearest_template
-from fbkit.train.seeds import Purpose, torch_stream
+from fbkit.train.seeds import Purpose, dropout_from, torch_stream
 
 Advance = Callable[[str], None]
 
@@ -64,7 +64,7 @@ def evaluate(
     federation: Federation,
     evaluation: EvaluationRecipe,
     personalization: Sequence[PersonalizationRecipe],
-    calibration: Calibration,
+    calibration: CalibrationRecord,
     advance: Advance = lambda _note: None,
 ) -> Evaluation:
     """All that the two recipes ask for; every worker takes its share of the clients and gets the whole result."""
@@ -85,18 +85,16 @@ def evaluate(
     for how in personalization:
         personalized += _personalized_records(federation, clients, how)
         advance(f"{how.part} fine-tuning")
-    own_part = OWN_PART.get(federation.recipe.training.algorithm, "none")
-    return Evaluation.model_validate(
-        {
-            "clients": list(clients),
-            "own_part": own_part,
-            "without_own": [c for c in clients if own_part != "none" and not federation.states.has(c)],
-            "calibration": CalibrationRecord.model_validate(asdict(calibration)),
-            "initial": _by_statistics(initial),
-            "templates": _by_statistics(templates) if templates else None,
-            "pooled": PooledByStatistics(batch=pooled.get("batch"), static=pooled.get("static")) if pooled else None,
-            "personalized": personalized,
-        }
+    own_part: PartName = OWN_PART.get(federation.recipe.training.algorithm, "none")
+    return Evaluation(
+        clients=list(clients),
+        own_part=own_part,
+        without_own=[client for client in clients if own_part != "none" and not federation.states.has(client)],
+        calibration=calibration,
+        initial=_by_statistics(initial),
+        templates=_by_statistics(templates) if templates else None,
+        pooled=PooledByStatistics(batch=pooled.get("batch"), static=pooled.get("static")) if pooled else None,
+        personalized=personalized,
     )
 
 
@@ -148,7 +146,7 @@ def evaluate_personalized(
     Returns:
         By (learning rate, epochs), in the recipe's order.
     """
-    settings, model = federation.recipe.training, federation.model
+    seed, settings, model = federation.recipe.seed, federation.recipe.training, federation.model
     part: nn.Module = {"head": model.head, "body": model.body, "full": model}[recipe.part]
     batcher = federation.batcher(augmented=True)
     asked = [(lr, epochs) for lr in recipe.lr for epochs in recipe.epochs]
@@ -161,8 +159,8 @@ def evaluate_personalized(
             for lr in recipe.lr:
                 model.load_state_dict(start)
                 optimizer = LocalSGD(lr, settings.momentum, settings.weight_decay).optimizer(part)
-                stream = torch_stream(federation.recipe.seed, Purpose.PERSONALIZATION, client)
-                with _own_randomness(federation, client):
+                stream = torch_stream(seed, Purpose.PERSONALIZATION, client)
+                with dropout_from(federation.workers.device, seed, Purpose.PERSONALIZATION_DROPOUT, client):
                     for epoch in range(1, max(recipe.epochs) + 1):
                         model.train(recipe.statistics == "batch")
                         batches = batcher.shuffled(federation.dataset.train, own, 1, stream)
@@ -201,15 +199,6 @@ def _as_client(federation: Federation, client: int, statistics: StatisticsName) 
         finally:
             for layer, mean, variance in servers:
                 layer.running_mean, layer.running_var = mean, variance
-
-
-@contextmanager
-def _own_randomness(federation: Federation, client: int) -> Iterator[None]:
-    """torch's own generator, which dropout draws from, seeded for the client and put back afterwards."""
-    device = federation.workers.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(torch_stream(federation.recipe.seed, Purpose.PERSONALIZATION_DROPOUT, client).initial_seed())
-        yield
 
 
 def _per_client(

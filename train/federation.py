@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from fbkit.train.algorithms import ALGORITHMS, Algorithm
 from fbkit.train.client_states import ClientStates
 from fbkit.train.cohorts import sample_cohort
 from fbkit.train.data import Batcher, Dataset, Pictures
-from fbkit.train.models import SplitModel, build_model, norm_layers
+from fbkit.train.models import SplitModel, build_model, judge_by, norm_layers
 from fbkit.train.partition import Clients, partition
 from fbkit.train.recipe import Recipe, check_clients
 from fbkit.train.sources import load_dataset
@@ -100,15 +100,11 @@ def make_federation(
         check_clients(recipe, len(clients.train))
     except ValueError as error:
         raise UserError(str(error)) from error
-    on_device = Dataset(
-        Pictures(dataset.train.images.to(workers.device), dataset.train.labels.to(workers.device)),
-        Pictures(dataset.test.images.to(workers.device), dataset.test.labels.to(workers.device)),
-        dataset.classes,
-        dataset.mean,
-        dataset.std,
-        dataset.fingerprint,
-        dataset.owners,
+    train, test = (
+        Pictures(pictures.images.to(workers.device), pictures.labels.to(workers.device))
+        for pictures in (dataset.train, dataset.test)
     )
+    on_device = replace(dataset, train=train, test=test)
     algorithm = ALGORITHMS[recipe.training.algorithm]
     federation = Federation(
         recipe, workers, on_device, clients, model.to(workers.device), algorithm, ClientStates(states)
@@ -137,8 +133,7 @@ def _refuse_what_would_fail_late(federation: Federation) -> None:
         if len(indices) == 1
     ]
     if small and norm_layers(federation.model):
-        for layer in norm_layers(federation.model.eval()).values():
-            layer.train()
+        judge_by(federation.model, "batch")
         try:
             with torch.inference_mode():
                 federation.model(torch.zeros(1, *federation.dataset.shape, device=federation.workers.device))

@@ -9,30 +9,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fbkit.train.federation import Federation
-from fbkit.train.models import norm_layers
+from fbkit.train.models import judge_by
 from fbkit.train.recipe import StatisticsName
 from fbkit.train.seeds import Purpose, torch_stream
 
 Split = Literal["train", "test"]
 
 
-def judge_by(federation: Federation, statistics: StatisticsName) -> None:
-    """Put the model into eval mode, with normalisation by the batch or by static statistics. No statistics move."""
-    federation.model.eval()
-    for layer in norm_layers(federation.model).values():
-        layer.train(statistics == "batch")
-
-
-def mixed(federation: Federation, indices: Tensor, *path: int) -> Tensor:
-    """The indices in a random order that is always the same, so that a batch mixes the classes."""
-    stream = torch_stream(federation.recipe.seed, Purpose.EVALUATION_ORDER, *path)
+def mixed(federation: Federation, indices: Tensor, *path: int, purpose: Purpose = Purpose.EVALUATION_ORDER) -> Tensor:
+    """The indices in a random order that is always the same, so that a batch mixes the classes as in training."""
+    stream = torch_stream(federation.recipe.seed, purpose, *path)
     return indices[torch.randperm(len(indices), generator=stream)]
 
 
 def score(federation: Federation, indices: Tensor, statistics: StatisticsName, split: Split) -> tuple[int, float]:
     """How many of the pictures the present model gets right, and the sum of its losses on them."""
     pictures = federation.dataset.train if split == "train" else federation.dataset.test
-    judge_by(federation, statistics)
+    judge_by(federation.model, statistics)
     correct, loss = 0, 0.0
     with torch.inference_mode():
         for images, labels in federation.batcher(augmented=False).plain(pictures, indices):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fbkit.train.federation import Federation
-from fbkit.train.judging import judge_by
-from fbkit.train.models import norm_layers
+from fbkit.train.judging import mixed
+from fbkit.train.models import judge_by, norm_layers
 from fbkit.train.reduction import ReproducibleSum
-from fbkit.train.seeds import Purpose, torch_stream
+from fbkit.train.seeds import Purpose
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
 
@@ -30,7 +30,7 @@ def pooled_statistics(federation: Federation, layers: Sequence[str], static: Seq
     modules = norm_layers(federation.model)
     channels = [torch.zeros(modules[layer].num_features, device=workers.device) for layer in layers]
     total = ReproducibleSum([*channels, *channels])
-    judge_by(federation, "batch")
+    judge_by(federation.model, "batch")
     for layer in static:
         modules[layer].eval()
     for client in my_training_clients(federation):
@@ -38,11 +38,7 @@ def pooled_statistics(federation: Federation, layers: Sequence[str], static: Seq
         total.add([*means, *squares], weight=len(federation.clients.train[client]))
     workers.add_up(total.buffer)
     pooled = total.mean()
-    means, squares = pooled[: len(layers)], pooled[len(layers) :]
-    return {
-        layer: (mean.float(), (square - mean**2).clamp_min(0).float())
-        for layer, mean, square in zip(layers, means, squares, strict=True)
-    }
+    return _from_means(layers, pooled[: len(layers)], pooled[len(layers) :])
 
 
 def client_statistics(federation: Federation, client: int) -> Statistics:
@@ -50,9 +46,13 @@ def client_statistics(federation: Federation, client: int) -> Statistics:
     layers = in_order_of_use(federation)
     if not layers:
         return {}
-    judge_by(federation, "batch")
+    judge_by(federation.model, "batch")
     modules = norm_layers(federation.model)
-    means, squares = _client_means(federation, client, [modules[layer] for layer in layers])
+    return _from_means(layers, *_client_means(federation, client, [modules[layer] for layer in layers]))
+
+
+def _from_means(layers: Sequence[str], means: Sequence[Tensor], squares: Sequence[Tensor]) -> Statistics:
+    """Mean and variance from the mean input and the mean squared input of each layer."""
     return {
         layer: (mean.float(), (square - mean**2).clamp_min(0).float())
         for layer, mean, square in zip(layers, means, squares, strict=True)
@@ -63,9 +63,7 @@ def _client_means(
     federation: Federation, client: int, layers: Sequence[nn.Module]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Per layer the mean input and the mean squared input of a channel, float64, over one client's pictures."""
-    indices = federation.clients.train[client]
-    stream = torch_stream(federation.recipe.seed, Purpose.CALIBRATION_ORDER, client)
-    mixed = indices[torch.randperm(len(indices), generator=stream)]  # as in training, a batch mixes the classes
+    indices = mixed(federation, federation.clients.train[client], client, purpose=Purpose.CALIBRATION_ORDER)
     sums: dict[nn.Module, Tensor] = {}
     squares: dict[nn.Module, Tensor] = {}
     counts: dict[nn.Module, int] = {}
@@ -82,7 +80,7 @@ def _client_means(
     handles = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
         with torch.inference_mode():
-            for images, _ in federation.batcher(augmented=False).plain(federation.dataset.train, mixed):
+            for images, _ in federation.batcher(augmented=False).plain(federation.dataset.train, indices):
                 with suppress(_Enough):
                     federation.model(images)
     finally:
@@ -98,7 +96,7 @@ def in_order_of_use(federation: Federation) -> list[str]:
         layer.register_forward_pre_hook(lambda _layer, _inputs, name=name: order.append(name))
         for name, layer in norm_layers(federation.model).items()
     ]
-    judge_by(federation, "batch")
+    judge_by(federation.model, "batch")
     try:
         with torch.inference_mode():
             federation.model(torch.zeros(2, *federation.dataset.shape, device=federation.workers.device))

@@ -55,7 +55,13 @@ CLIENTS_IN_DATA = ("client-folders", GIVEN)  # the number of clients is known wh
 PRETRAINED = "pretrained"
 
 # The part of the model that stays with each client, where one does.
-OWN_PART = {"fedper": "head", "fedrep": "head", "lg-fedavg": "body", "ditto": "model", "local-only": "model"}
+OWN_PART: dict[str, Literal["head", "body", "model"]] = {
+    "fedper": "head",
+    "fedrep": "head",
+    "lg-fedavg": "body",
+    "ditto": "model",
+    "local-only": "model",
+}
 
 # Trained on everybody's pictures in one place: the pool is the only "client", and no cohort is sampled.
 POOLED = ("centralized", "centralized-fixed-head")

@@ -13,6 +13,8 @@ from fbkit.files import read_json
 from fbkit.train.recipe import StatisticsName
 
 Side = Annotated[int, Field(ge=1, le=4096)]
+PartName = Literal["none", "head", "body", "model"]
+CalibrationName = Literal["one-pass", "layer-by-layer", "running", "not-needed", "none"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -93,7 +95,7 @@ class CalibrationRecord(_Record):
     ``not-needed`` is for models without such layers, ``none`` for runs without a common body or calibration.
     """
 
-    kept: Literal["one-pass", "layer-by-layer", "running", "not-needed", "none"]
+    kept: CalibrationName
     losses: dict[str, float]
 
 
@@ -136,7 +138,7 @@ class Evaluation(_Record):
     """
 
     clients: list[int]
-    own_part: Literal["none", "head", "body", "model"]
+    own_part: PartName
     without_own: list[int]
     calibration: CalibrationRecord
     initial: ByStatistics

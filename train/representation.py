@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from fbkit.train.federation import Federation
-from fbkit.train.judging import Split, judge_by
+from fbkit.train.judging import Split
+from fbkit.train.models import judge_by
 from fbkit.train.recipe import StatisticsName
 
 # Weak enough to let the features speak, strong enough for a unique solution where they separate the classes.
@@ -20,7 +21,7 @@ def features_of(
 ) -> tuple[Tensor, Tensor]:
     """The body's features of some pictures, float32 [N, F], and their labels, in the given order."""
     pictures = federation.dataset.train if split == "train" else federation.dataset.test
-    judge_by(federation, statistics)
+    judge_by(federation.model, statistics)
     with torch.inference_mode():
         batches = [
             (federation.model.body(images), labels)

@@ -16,7 +16,7 @@ from fbkit.train.local_sgd import LocalSGD
 from fbkit.train.models import norm_layers
 from fbkit.train.recipe import POOLED
 from fbkit.train.reduction import ReproducibleSum
-from fbkit.train.seeds import Purpose, torch_stream
+from fbkit.train.seeds import Purpose, dropout_from, torch_stream
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ def run_round(federation: Federation, round_number: int, stop_asked: Callable[[]
     with _training(federation):
         for client in workers.share(cohort, sizes):
             torch._foreach_copy_(everything, server)
-            torch.manual_seed(torch_stream(recipe.seed, Purpose.DROPOUT, round_number, client).initial_seed())
             local = LocalClient(
                 number=client,
                 round_number=round_number,
@@ -62,7 +61,8 @@ def run_round(federation: Federation, round_number: int, stop_asked: Callable[[]
                 stream=torch_stream(recipe.seed, Purpose.LOCAL_TRAINING, round_number, client),
                 states=federation.states,
             )
-            loss = algorithm.client_update(model, local)
+            with dropout_from(workers.device, recipe.seed, Purpose.DROPOUT, round_number, client):
+                loss = algorithm.client_update(model, local)
             weight = len(pictures[client]) if settings.weighting == "examples" else 1
             seen = local.passes * len(pictures[client])
             total.add([*averaged, scalar + loss, scalar + stop_asked(), scalar + seen / weight], weight)
@@ -87,15 +87,13 @@ def _pictures_of(federation: Federation, round_number: int) -> dict[int, Tensor]
 
 @contextmanager
 def _training(federation: Federation) -> Iterator[None]:
-    """Training mode; running statistics move only inside. torch's own generator, for dropout, is put back after."""
-    device = federation.workers.device
+    """Training mode; running statistics move only inside."""
     layers = norm_layers(federation.model).values()
     federation.model.train()
     for layer in layers:
         layer.track_running_stats = federation.recipe.model.norm == "running"
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
+        yield
     finally:
         for layer in layers:
             layer.track_running_stats = False

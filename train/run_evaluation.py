@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fbkit.console import Reporter
 from fbkit.errors import Interrupted
-from fbkit.train.calibration import Calibration
 from fbkit.train.data import Dataset
 from fbkit.train.evaluation import evaluate, stages_of
 from fbkit.train.federation import make_federation
@@ -38,7 +37,7 @@ def evaluate_run(
         UserError: the run is not finished, its data are not what they were, or it cannot be judged so.
     """
     run = open_run(run_folder)
-    run.load_model()  # says early what is wrong with the folder
+    run.refuse_incomplete()
     values = run.recipe.model_dump(mode="json")
     if evaluation:
         values["evaluation"] = evaluation.model_dump(mode="json")
@@ -66,8 +65,6 @@ def _evaluate_on_worker(
     federation.note_rounds_until(recipe.training.rounds)
     run.load_weights(federation.model)
     federation.model.to(workers.device)
-    kept = run.evaluation.calibration
+    calibration = run.evaluation.calibration
     with reporter.stage("evaluating", stages_of(recipe.evaluation, recipe.personalization)) as advance:
-        return evaluate(
-            federation, recipe.evaluation, recipe.personalization, Calibration(kept.kept, kept.losses), advance
-        )
+        return evaluate(federation, recipe.evaluation, recipe.personalization, calibration, advance)

@@ -79,11 +79,15 @@ class Run:
         Raises:
             UserError: training is not complete, or the weights do not fit the recipe.
         """
-        if not self.is_complete:
-            raise UserError(f"{self.folder}: this run is not complete; finish it with: {resume_command(self.folder)}")
+        self.refuse_incomplete()
         model = self.build_model()
         self.load_weights(model)
         return model.eval()
+
+    def refuse_incomplete(self) -> None:
+        """Raise UserError where training has not ended."""
+        if not self.is_complete:
+            raise UserError(f"{self.folder}: this run is not complete; finish it with: {resume_command(self.folder)}")
 
     def load_weights(self, model: SplitModel) -> None:
         """Load the trained weights, and the static statistics where the run has any.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
@@ -29,3 +31,11 @@ def numpy_stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator
 def torch_stream(seed: int, purpose: Purpose, *path: int) -> torch.Generator:
     state = np.random.SeedSequence([seed, purpose, *path]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
+
+
+@contextmanager
+def dropout_from(device: torch.device, seed: int, purpose: Purpose, *path: int) -> Iterator[None]:
+    """While open, torch's own generator, which dropout draws from, is seeded so; it is put back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(torch_stream(seed, purpose, *path).initial_seed())
+        yield

@@ -74,6 +74,11 @@ def default_worker_count() -> int:
     """GPUs where there are any, else the cores this process may use."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
+    return usable_cores()
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -145,7 +150,7 @@ def _on_this_machine(
         others: list[BaseProcess] = []
         ready: list[Connection] = []
         try:
-            with _deaf_to_ctrl_c():  # what a process inherits; it could not yet say so itself
+            with deaf_to_ctrl_c():  # what a process inherits; it could not yet say so itself
                 for rank in range(1, count):
                     hears, tells = context.Pipe(duplex=False)
                     process: BaseProcess = context.Process(
@@ -181,7 +186,8 @@ def _on_this_machine(
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """While open, Ctrl-C is not heard, neither here nor, for good, by processes started inside."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

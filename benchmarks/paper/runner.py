@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from fbkit.errors import Interrupted, UserError
 from fbkit.train.recipe import EvaluationRecipe, PersonalizationRecipe
 from fbkit.train.run_evaluation import evaluate_run
 from fbkit.train.training import resume, train
-from fbkit.train.workers import default_worker_count
+from fbkit.train.workers import deaf_to_ctrl_c, default_worker_count
 
 STOPPED = "stopped; what was done is kept, and the same command goes on from there"
 
@@ -73,7 +73,8 @@ def do_task(task: Task, store: Store, workers: int | None) -> float:
         for part in _apart(task.missing):
             evaluation = EvaluationRecipe(statistics=("batch",), templates=part.templates, pooled=part.pooled)
             tunings = [_recipe(tuning) for tuning in part.tunings]
-            store.keep(task.run, part, evaluate_run(folder, evaluation, tunings, workers))
+            root = Path(task.recipe.data.root) if task.recipe.data.root else None
+            store.keep(task.run, part, evaluate_run(folder, evaluation, tunings, workers, data_root=root))
     except (Interrupted, KeyboardInterrupt) as interrupt:
         raise Interrupted(STOPPED) from interrupt
     except UserError as error:
@@ -104,7 +105,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(processes, context, _begin, (stop,))
     waiting: dict[Future[float], Task] = {}
     try:
-        with _deaf_to_ctrl_c():  # what the processes inherit, until they can say so themselves
+        with deaf_to_ctrl_c():  # what the processes inherit, until they can say so themselves
             for task in tasks:
                 waiting[pool.submit(_do, task, store)] = task
         while waiting:
@@ -128,18 +129,6 @@ def _in_processes(
             for process in multiprocessing.active_children():
                 process.kill()
             raise Interrupted(STOPPED) from again
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _begin(stop: Any) -> None:

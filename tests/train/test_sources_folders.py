@@ -1,88 +1,21 @@
-"""People's own folders of pictures, real small files, and the cache that they are decoded into."""
+"""People's own folders of pictures, real small files."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from fbkit.console import Reporter
-from fbkit.device_runtime.pictures import decode_picture, load_picture
 from fbkit.errors import UserError
-from fbkit.train.recipe import DataRecipe
-from fbkit.train.sources import cache, folder_dataset, load_dataset
+from fbkit.train.sources import load_dataset
+from tests.train.picture_folders import by_hand, class_root, files, multiset, recipe, write_pictures
 
-Bytes = NDArray[np.uint8]
-
-
-@pytest.fixture(autouse=True)
-def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "fbkit" / "pictures"
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the pictures that were decoded."""
-    names: list[str] = []
-
-    def counted(data: bytes, channels: int, name: str) -> Image.Image:
-        names.append(name)
-        return decode_picture(data, channels, name)
-
-    monkeypatch.setattr(folder_dataset, "decode_picture", counted)
-    return names
-
-
-def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
-    """PNG and JPEG of several sizes and modes, and files that are to be passed over."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng([seed, *folder.name.encode()])
-    for number in range(count):
-        height, width = rng.integers(9, 30, 2)
-        image = Image.fromarray(rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
-        mode = ("RGB", "L", "RGBA", "P", "1", "LA")[number % 6]
-        if number % 4 == 3:
-            image.save(folder / f"{number:03d}.jpg")
-        else:
-            image.convert(mode).save(folder / f"{number:03d}.png")
-    for name in (".hidden.png", "Thumbs.db", "desktop.ini"):
-        (folder / name).write_bytes(b"no picture")
-
-
-def recipe(root: Path, source: Any = "class-folders", **values: Any) -> DataRecipe:
-    return DataRecipe(source=source, root=str(root), size=16, **values)
-
-
-def class_root(root: Path, counts: tuple[int, ...] = (10, 5, 1)) -> Path:
-    for name, count in zip("abcdef", counts, strict=False):
-        write_pictures(root / name, count)
-    (root / "README.txt").write_text("mine")
-    return root
-
-
-def by_hand(paths: list[Path], channels: int = 3) -> Bytes:
-    """The pictures as the device sees them, [N, C, 16, 16]."""
-    return np.stack([load_picture(path.read_bytes(), channels, 16, 16).transpose(2, 0, 1) for path in paths])
-
-
-def files(root: Path, pattern: str) -> list[Path]:
-    return [path for path in sorted(root.glob(pattern)) if path.suffix in (".png", ".jpg") and path.name[0] != "."]
-
-
-def multiset(images: torch.Tensor | Bytes) -> list[bytes]:
-    return sorted(np.asarray(image).tobytes() for image in images)
+pytestmark = pytest.mark.usefixtures("cache_home")
 
 
 @pytest.mark.parametrize("channels", [0, 1])
@@ -161,104 +94,6 @@ def test_padding_centres_and_scales_down_only_what_is_too_large(tmp_path: Path) 
     assert all(set(image[1].unique().tolist()) <= {0, 100} for image in data.train.images)
 
 
-def test_pictures_are_decoded_once_and_mapped(tmp_path: Path, decoded: list[str]) -> None:
-    root = class_root(tmp_path / "data")
-    first = load_dataset(recipe(root), seed=1)
-    assert len(decoded) == 16
-    for path in files(root, "*/*"):
-        os.utime(path, (1, 1))
-    second = load_dataset(recipe(root), seed=1)
-    load_dataset(recipe(root, test_fraction=0.4), seed=2)
-    root.rename(tmp_path / "moved")
-    moved = load_dataset(recipe(tmp_path / "moved"), seed=1)
-    assert len(decoded) == 16
-    assert torch.equal(first.train.images, second.train.images)
-    assert first.fingerprint == second.fingerprint == moved.fingerprint
-    with Path("/proc/self/maps").open() if sys.platform == "linux" else io.StringIO("images.npy") as maps:
-        assert "images.npy" in maps.read()
-
-
-def changed_pixels(root: Path) -> None:
-    Image.new("RGB", (20, 20), "red").save(root / "a" / "000.png")
-
-
-def renamed(root: Path) -> None:
-    (root / "a" / "000.png").rename(root / "a" / "000a.png")
-
-
-def removed(root: Path) -> None:
-    (root / "a" / "000.png").unlink()
-
-
-@pytest.mark.parametrize("change", [changed_pixels, renamed, removed])
-def test_a_changed_picture_is_seen(tmp_path: Path, decoded: list[str], change: Callable[[Path], None]) -> None:
-    root = class_root(tmp_path / "data")
-    before = load_dataset(recipe(root))
-    change(root)
-    decoded.clear()
-    after = load_dataset(recipe(root))
-    assert decoded
-    assert after.fingerprint != before.fingerprint
-    assert multiset(torch.cat([after.train.images, after.test.images])) == multiset(by_hand(files(root, "*/*")))
-
-
-def cut_short(entry: Path) -> None:
-    os.truncate(entry / "images.npy", (entry / "images.npy").stat().st_size - 1)
-
-
-def emptied(entry: Path) -> None:
-    (entry / "sums.npy").write_bytes(b"")
-
-
-def reshaped(entry: Path) -> None:
-    np.save(entry / "images.npy", np.zeros((16, 16, 16, 3), np.uint8))
-
-
-def zeroed(entry: Path) -> None:
-    np.save(entry / "images.npy", np.zeros_like(np.load(entry / "images.npy")))
-
-
-def not_json(entry: Path) -> None:
-    (entry / "index.json").write_text("{")
-
-
-def wrong_json(entry: Path) -> None:
-    (entry / "index.json").write_text(json.dumps({"broken": [99], "reason": ""}))
-
-
-def missing(entry: Path) -> None:
-    (entry / "index.json").unlink()
-
-
-def a_file(entry: Path) -> None:
-    shutil.rmtree(entry)
-    entry.write_text("what?")
-
-
-@pytest.mark.parametrize("damage", [cut_short, emptied, reshaped, zeroed, not_json, wrong_json, missing, a_file])
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_home: Path, damage: Callable[[Path], None]) -> None:
-    root = class_root(tmp_path / "data")
-    expected = load_dataset(recipe(root)).train.images.clone()
-    entries = list(cache_home.iterdir())
-    for entry in entries:
-        damage(entry)
-    assert torch.equal(load_dataset(recipe(root)).train.images, expected)
-    assert sorted(cache_home.iterdir()) == sorted(entries)
-
-
-def test_who_is_late_uses_what_the_winner_made() -> None:
-    def picture(row: int) -> Bytes:
-        return np.full((1, 2, 2), row, np.uint8)
-
-    def overtaken(row: int) -> Bytes:
-        cache.cached_pictures("key", 3, (1, 2, 2), picture, Reporter(quiet=True), "x")
-        return np.full((1, 2, 2), 9 + row, np.uint8)
-
-    found = cache.cached_pictures("key", 3, (1, 2, 2), overtaken, Reporter(quiet=True), "x")
-    assert found.images[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert [path.name for path in cache.cache_folder().iterdir()] == ["key"]
-
-
 def test_a_broken_picture_is_named_and_left_out_only_if_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], decoded: list[str]
 ) -> None:
@@ -280,40 +115,6 @@ def test_a_broken_picture_is_named_and_left_out_only_if_asked(
         path.write_bytes(b"text")
     with pytest.raises(UserError, match="that is all there are"):
         load_dataset(recipe(root, skip_broken=True))
-
-
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    root = class_root(tmp_path / "data")
-    (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(UserError, match=r"cache/fbkit/pictures: the cache of decoded pictures .*set XDG_CACHE_HOME"):
-        load_dataset(recipe(root))
-
-
-def test_a_cache_without_a_home_folder_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = class_root(tmp_path / "data")
-    for asked in ("~no-such-user/cache", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", asked)
-        monkeypatch.setenv("HOME", "")
-        monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the system knows no such user
-        with pytest.raises(UserError, match=f"{asked}: no home folder is known.*set XDG_CACHE_HOME"):
-            load_dataset(recipe(root))
-
-
-def test_a_lack_of_memory_is_not_kept_against_a_picture(
-    tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = class_root(tmp_path / "data")
-    opened = Image.open
-
-    def full(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(Image, "open", full)
-    with pytest.raises(MemoryError):
-        load_dataset(recipe(root, skip_broken=True))
-    assert not list(cache_home.iterdir())
-    monkeypatch.setattr(Image, "open", opened)
-    assert len(load_dataset(recipe(root)).train) == 13
 
 
 def test_what_cannot_be_read_is_a_broken_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

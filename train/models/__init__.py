@@ -11,7 +11,7 @@ from fbkit.lazy import lazy_names
 from fbkit.train.models.names import check_model_name
 
 if TYPE_CHECKING:
-    from fbkit.train.models.norms import norm_layers, set_static_statistics
+    from fbkit.train.models.norms import judge_by, norm_layers, set_static_statistics
     from fbkit.train.models.registry import build_model
     from fbkit.train.models.split_model import SplitModel, model_size
     from fbkit.train.models.splitting import split
@@ -21,6 +21,7 @@ __getattr__ = lazy_names(
     {
         "SplitModel": "split_model",
         "build_model": "registry",
+        "judge_by": "norms",
         "model_size": "split_model",
         "norm_layers": "norms",
         "set_static_statistics": "norms",
@@ -32,6 +33,7 @@ __all__ = [
     "SplitModel",
     "build_model",
     "check_model_name",
+    "judge_by",
     "model_size",
     "norm_layers",
     "set_static_statistics",

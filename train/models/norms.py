@@ -15,6 +15,13 @@ def norm_layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
     return {name: module for name, module in model.named_modules() if isinstance(module, NORMS)}
 
 
+def judge_by(model: nn.Module, statistics: Literal["static", "batch"]) -> None:
+    """Put the model into eval mode, with normalisation by the batch or by static statistics. No statistics move."""
+    model.eval()
+    for layer in norm_layers(model).values():
+        layer.train(statistics == "batch")
+
+
 def set_static_statistics(model: nn.Module, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
     """Give normalisation layers the mean and variance for eval mode; in train mode the batch still counts."""
     layers = norm_layers(model)

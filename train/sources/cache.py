@@ -27,6 +27,7 @@ from fbkit.console import Reporter
 from fbkit.errors import UserError
 from fbkit.files import read_json, whole_folder, write_json
 from fbkit.train.sources.assembling import channel_sums
+from fbkit.train.workers import usable_cores
 
 VERSION = 1
 
@@ -66,8 +67,7 @@ def cache_folder() -> Path:
 
 def in_threads(function: Callable[[int], Result], count: int) -> Iterator[Result]:
     """``function`` of 0, 1, ... count - 1, in that order, computed on all cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for first in range(0, count, _BLOCK):
             yield from pool.map(function, range(first, min(first + _BLOCK, count)))
 

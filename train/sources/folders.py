@@ -7,10 +7,10 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from fbkit.device_runtime.pictures import NOT_PICTURES
 from fbkit.errors import UserError
 from fbkit.train.sources.assembling import check_classes
 
-_NOT_PICTURES = {"thumbs.db", "desktop.ini"}
 _TRAIN_NAME, _TEST_NAMES = "train", ("test", "val", "valid", "validation")  # in any case
 _TEST_WORDS = "(or val, valid, validation)"
 _CLASS_LAYOUT = f"expected CLASS/PICTURE, or train/CLASS/PICTURE beside test/CLASS/PICTURE {_TEST_WORDS}"
@@ -188,7 +188,7 @@ def _inside(folder: Path, layout: str) -> tuple[list[Path], list[Path]]:
                     files.append(folder / entry.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
-    return sorted(folders), sorted(path for path in files if path.name.lower() not in _NOT_PICTURES)
+    return sorted(folders), sorted(path for path in files if path.name.lower() not in NOT_PICTURES)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -107,6 +108,6 @@ def steps(conditions: Sequence[Condition]) -> dict[str, list[tuple[Condition, Co
     for name, fixed, moved in (("clients", "tau", "f"), ("epochs", "f", "tau")):
         for value in sorted({getattr(where, fixed) for where in conditions}):
             row = [where for where in conditions if getattr(where, fixed) == value]
-            row.sort(key=lambda where, moved=moved: getattr(where, moved))  # type: ignore[misc]
+            row.sort(key=operator.attrgetter(moved))
             found[name] += itertools.pairwise(row)
     return found

@@ -91,8 +91,8 @@ def _draw(results: Results) -> Figure:
             plotting.label(axes, "initial accuracy, %", "personalized accuracy, %" if shards == scale.shards[0] else "")
         legend = [Line2D([], [], color=plotting.COLOURS[place], label=NAMES[name]) for place, name in enumerate(PAIR)]
         for place, where in enumerate(scale.conditions):
-            look = {"marker": plotting.MARKERS[place % 6], "linestyle": "", "color": plotting.INK}
-            legend.append(Line2D([], [], label=where.words, **look))  # type: ignore[arg-type]
+            marker = plotting.MARKERS[place % 6]
+            legend.append(Line2D([], [], label=where.words, marker=marker, linestyle="", color=plotting.INK))
         for kind, pairs in steps(scale.conditions).items():
             if pairs:
                 legend.append(Line2D([], [], color=plotting.INK, linestyle=DASHES[kind], label=WORDS[kind]))

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from fbkit import plotting
 from fbkit.benchmarks.paper.cells import Cell, Scale
+from fbkit.benchmarks.paper.questions.drawing import draw_line
 from fbkit.benchmarks.paper.questions.question import NAMES, PAIR, Answer, Question, Table, with_seeds
 from fbkit.benchmarks.paper.results import Results, change, deviation, pooled, spread, tuned
 from fbkit.benchmarks.paper.wanted import Tuning, Wanted
@@ -139,7 +140,7 @@ def _draw(results: Results) -> Figure:
             for place, tuning in enumerate(TUNINGS)
         ]
         for place, name in enumerate(PAIR):
-            legend.append(Line2D([], [], color=plotting.INK, label=NAMES[name], **_look(place)))  # type: ignore[arg-type]
+            legend.append(Line2D([], [], color=plotting.INK, label=NAMES[name], **_look(place)))
         above.legend(handles=legend, loc="outside lower center", ncols=6)
         bars = below.subplots(1, 3, sharey=True)
         groups = [
@@ -154,7 +155,7 @@ def _draw(results: Results) -> Figure:
     return figure
 
 
-def _look(place: int) -> dict[str, object]:
+def _look(place: int) -> dict[str, Any]:
     return {"linestyle": ("--", "-")[place], "marker": plotting.MARKERS[place], "markersize": 4}
 
 
@@ -163,8 +164,7 @@ def _draw_curves(axes: Axes, results: Results, shards: int) -> None:
         cell = _federated(results, algorithm, shards)
         for colour, tuning in zip(plotting.COLOURS, TUNINGS, strict=False):
             found = [results.values(cell, tuned(tuning.part, tuning.lr, epochs)) for epochs in (0, *EPOCHS)]
-            means, spreads = [float(values.mean()) for values in found], [deviation(values) for values in found]
-            axes.errorbar((0, *EPOCHS), means, yerr=spreads, color=colour, elinewidth=0.8, **_look(place))  # type: ignore[arg-type]
+            draw_line(axes, (0, *EPOCHS), found, color=colour, **_look(place))
     axes.set_title(f"s = {shards}", fontsize=10)
     axes.set_xticks((0, *EPOCHS))
     plotting.label(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.typing import LineStyleType
 
 from fbkit import plotting
 from fbkit.benchmarks.paper.cells import Cell, Scale
+from fbkit.benchmarks.paper.questions.drawing import Way, draw_legend, draw_line, look
 from fbkit.benchmarks.paper.questions.question import NAMES, PAIR, Answer, Question, grid, grid_table, with_seeds
-from fbkit.benchmarks.paper.results import Pick, Results, change, deviation, initial, templates
+from fbkit.benchmarks.paper.results import Results, change, initial, templates
 from fbkit.benchmarks.paper.wanted import Wanted
 
-WAYS: tuple[tuple[str, Pick, LineStyleType], ...] = (("by templates", templates, "-"), ("with the head", initial, "--"))
+WAYS: tuple[Way, ...] = (("by templates", templates, "-"), ("with the head", initial, "--"))
 
 
 def _wanted(scale: Scale) -> dict[Cell, Wanted]:
@@ -70,15 +69,7 @@ def _draw(results: Results) -> Figure:
             for place, algorithm in enumerate(PAIR):
                 for _, pick, dashes in WAYS:
                     found = [results.values(Cell(algorithm, shards, where), pick) for shards in scale.shards]
-                    axes.errorbar(
-                        range(len(found)),
-                        [float(values.mean()) for values in found],
-                        yerr=[deviation(values) for values in found],
-                        color=plotting.COLOURS[place],
-                        marker=plotting.MARKERS[place],
-                        linestyle=dashes,
-                        elinewidth=0.8,
-                    )
+                    draw_line(axes, range(len(found)), found, **look(place, dashes))
             axes.set_title(where.words, fontsize=10)
             axes.set_xticks(range(len(scale.shards)), [str(shards) for shards in scale.shards])
             plotting.label(axes, "s, shards a client", "")
@@ -86,19 +77,7 @@ def _draw(results: Results) -> Figure:
             axes.set_ylabel("accuracy, mean over clients, %")
         for axes in panels[len(scale.conditions) :]:
             axes.remove()
-        legend = [
-            Line2D(
-                [],
-                [],
-                color=plotting.COLOURS[place],
-                marker=plotting.MARKERS[place],
-                linestyle=dashes,
-                label=f"{NAMES[name]}, {words}",
-            )
-            for place, name in enumerate(PAIR)
-            for words, _, dashes in WAYS
-        ]
-        figure.legend(handles=legend, loc="outside lower center", ncols=4)
+        draw_legend(figure, [NAMES[name] for name in PAIR], WAYS)
     return figure
 
 

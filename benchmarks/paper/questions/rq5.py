@@ -6,18 +6,17 @@ from collections.abc import Callable
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.typing import LineStyleType
 
 from fbkit import plotting
 from fbkit.benchmarks.paper.cells import Cell, Scale
+from fbkit.benchmarks.paper.questions.drawing import Way, draw_legend, draw_line, look
 from fbkit.benchmarks.paper.questions.question import NAMES, Answer, Question, methods_table, with_seeds
-from fbkit.benchmarks.paper.results import Pick, Results, change, deviation, initial, personalized
+from fbkit.benchmarks.paper.results import Results, change, initial, personalized
 from fbkit.benchmarks.paper.wanted import PAPER_TUNING, Wanted
 
 # Each regularised method and what it is without the penalty.
 FAMILIES = {"fedprox": "fedavg", "fedprox-babu": "fedbabu"}
-WAYS: tuple[tuple[str, Pick, LineStyleType], ...] = (("personalized", personalized, "-"), ("initial", initial, "--"))
+WAYS: tuple[Way, ...] = (("personalized", personalized, "-"), ("initial", initial, "--"))
 
 
 def _cell(scale: Scale, family: str, mu: float) -> Callable[[int], Cell]:
@@ -89,32 +88,12 @@ def _draw(results: Results) -> Figure:
             for place, family in enumerate(FAMILIES):
                 for _, pick, dashes in WAYS:
                     found = [results.values(_cell(scale, family, mu)(shards), pick) for mu in (0.0, *scale.mus)]
-                    axes.errorbar(
-                        range(len(found)),
-                        [float(values.mean()) for values in found],
-                        yerr=[deviation(values) for values in found],
-                        color=plotting.COLOURS[place],
-                        marker=plotting.MARKERS[place],
-                        linestyle=dashes,
-                        elinewidth=0.8,
-                    )
+                    draw_line(axes, range(len(found)), found, **look(place, dashes))
             axes.set_title(f"s = {shards}", fontsize=10)
             axes.set_xticks(range(1 + len(scale.mus)), ["none", *(f"{mu:g}" for mu in scale.mus)])
             plotting.label(axes, "mu (none: FedAvg, FedBABU)", "")
         panels[0].set_ylabel("accuracy, mean over clients, %")
-        legend = [
-            Line2D(
-                [],
-                [],
-                color=plotting.COLOURS[place],
-                marker=plotting.MARKERS[place],
-                linestyle=dashes,
-                label=f"{NAMES[family]}, {words}",
-            )
-            for place, family in enumerate(FAMILIES)
-            for words, _, dashes in WAYS
-        ]
-        figure.legend(handles=legend, loc="outside lower center", ncols=4)
+        draw_legend(figure, [NAMES[family] for family in FAMILIES], WAYS)
     return figure
 
 
