@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -160,6 +161,19 @@ def test_another_question_measures_only_what_is_new(asked: Done, tiny: Scale) ->
     assert reports_of(asked.out, 1)["table.csv"] == first
     index = (asked.out / "index.md").read_text()
     assert [f"rq{number}/report.md" in index for number in range(1, 6)] == [True, True, True, True, False]
+
+
+def test_pictures_may_move_between_two_questions(tiny: Scale, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(tiny.data["root"], here)
+    scale = replace(
+        tiny, shards=(2,), seeds=(0,), conditions=(tiny.base,), mus=(0.1,), data={**tiny.data, "root": str(here)}
+    )
+    go([5], scale, tmp_path / "out")
+    here.rename(there)
+    moved = go([4], replace(scale, data={**tiny.data, "root": str(there)}), tmp_path / "out")
+    assert moved.plan.to_do
+    assert all(task.is_trained for task in moved.plan.to_do)
 
 
 def test_tables_are_means_and_deviations_of_the_evaluations(asked: Done, tiny: Scale) -> None:
