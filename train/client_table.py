@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fbkit.errors import printable
 from fbkit.train.data import Dataset
+from fbkit.train.owned import sizes_of
 from fbkit.train.partition import Clients
 
 Counts = npt.NDArray[np.int64]
@@ -22,18 +24,17 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClientTable:
-    """``train`` and ``test``: int64 [clients, classes], numbers of pictures; ``held_out``: bool [clients]."""
+    """``train`` and ``test``: int64 [clients, classes], numbers of pictures; ``held_out``: bool [clients].
+
+    named: whether the clients came with the data and have names of their own.
+    """
 
     names: tuple[str, ...]
+    named: bool
     classes: tuple[str, ...]
     held_out: npt.NDArray[np.bool_]
     train: Counts
     test: Counts
-
-    @property
-    def named(self) -> bool:
-        """Whether the clients came with the data and have names of their own."""
-        return self.names != tuple(f"client-{number:03d}" for number in range(len(self.names)))
 
     def role(self, client: int) -> str:
         return "held out" if self.held_out[client] else "training"
@@ -51,11 +52,12 @@ class ClientTable:
 
 def tabulate(dataset: Dataset, clients: Clients) -> ClientTable:
     """Count every client's pictures by class."""
-    held_out = np.zeros(len(clients.names), dtype=np.bool_)
+    held_out = np.zeros(len(clients.train), dtype=np.bool_)
     held_out[list(clients.held_out)] = True
     class_count = len(dataset.classes)
     return ClientTable(
-        names=clients.names,
+        names=tuple(clients.name(number) for number in range(len(clients.train))),
+        named=bool(clients.names),
         classes=dataset.classes,
         held_out=held_out,
         train=_count(dataset.train.labels, clients.train, class_count),
@@ -141,8 +143,8 @@ def _shortened(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
-def _count(labels: Tensor, owned: tuple[Tensor, ...], class_count: int) -> Counts:
-    owners = np.repeat(np.arange(len(owned)), [len(indices) for indices in owned])
+def _count(labels: Tensor, owned: Sequence[Tensor], class_count: int) -> Counts:
+    owners = np.repeat(np.arange(len(owned)), sizes_of(owned))
     theirs = labels.numpy()[np.concatenate([indices.numpy() for indices in owned])]
     cells = np.bincount(owners * class_count + theirs, minlength=len(owned) * class_count)
     return cells.reshape(len(owned), class_count).astype(np.int64)

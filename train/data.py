@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +24,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Owners:
-    """Clients that come with the data: each one's name and its indices into the training and test pictures."""
+    """Clients that come with the data: each one's indices into the training and test pictures, and its name.
+
+    ``names`` is empty where they have none.
+    """
 
     names: tuple[str, ...]
-    train: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
+    train: Sequence[Tensor]
+    test: Sequence[Tensor]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fbkit.console import Reporter
@@ -16,6 +17,7 @@ from fbkit.train.client_states import ClientStates
 from fbkit.train.cohorts import sample_cohort
 from fbkit.train.data import Batcher, Dataset, Pictures
 from fbkit.train.models import SplitModel, build_model, judge_by, norm_layers
+from fbkit.train.owned import sizes_of
 from fbkit.train.partition import Clients, partition
 from fbkit.train.recipe import Recipe, check_clients
 from fbkit.train.sources import load_dataset
@@ -129,8 +131,7 @@ def _refuse_what_would_fail_late(federation: Federation) -> None:
     small = [
         (client, split)
         for split, owned in (("training", clients.train), ("test", clients.test))
-        for client, indices in enumerate(owned)
-        if len(indices) == 1
+        for client in np.flatnonzero(sizes_of(owned) == 1).tolist()
     ]
     if small and norm_layers(federation.model):
         judge_by(federation.model, "batch")
@@ -140,6 +141,6 @@ def _refuse_what_would_fail_late(federation: Federation) -> None:
         except ValueError as error:
             client, split = small[0]
             raise UserError(
-                f"{clients.names[client]} has a single {split} picture, which {name} cannot normalise by its batch: "
+                f"{clients.name(client)} has a single {split} picture, which {name} cannot normalise by its batch: "
                 "its last maps are one pixel large; set model.norm = group, or larger pictures, or fewer clients"
             ) from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fbkit.train.federation import Federation
 from fbkit.train.judging import mixed
 from fbkit.train.models import judge_by, norm_layers
+from fbkit.train.owned import sizes_of
 from fbkit.train.reduction import ReproducibleSum
 from fbkit.train.seeds import Purpose
 
@@ -109,4 +110,4 @@ def in_order_of_use(federation: Federation) -> list[str]:
 def my_training_clients(federation: Federation) -> list[int]:
     """This worker's share of the clients that train."""
     training = federation.clients.training
-    return federation.workers.share(training, [len(federation.clients.train[client]) for client in training])
+    return federation.workers.share(training, sizes_of(federation.clients.train)[list(training)].tolist())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def trained() -> Federation:
     return federation
 
 
-def inputs_of(federation: Federation, layer: str, clients: tuple[int, ...]) -> np.ndarray:
+def inputs_of(federation: Federation, layer: str, clients: Sequence[int]) -> np.ndarray:
     """What reaches ``layer`` while the model is in the mode it is in, by channel: float64 [channels, values]."""
     seen: list[np.ndarray] = []
     module = norm_layers(federation.model)[layer]

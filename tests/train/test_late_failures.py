@@ -50,7 +50,7 @@ class Plain(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = torch.relu(self.stem(images))
-        if float(maps.max()) < 0:
+        if maps.max().item() < 0:
             maps = -maps
         logits: torch.Tensor = self.out(maps.flatten(1))
         return logits

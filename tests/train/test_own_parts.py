@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_a_file_written_late_by_a_killed_runs_worker_is_not_looked_at(tmp_path: 
     assert kept_by(folder) == kept_by(undisturbed.folder)
 
 
-def partition_of(run: Run) -> tuple[int, ...]:
+def partition_of(run: Run) -> Sequence[int]:
     return partition(load_dataset(run.recipe.data), run.recipe.clients, run.recipe.seed).training
 
 

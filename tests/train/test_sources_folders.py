@@ -65,8 +65,8 @@ def test_clients_come_as_they_are(tmp_path: Path) -> None:
         assert multiset(mine) == multiset(by_hand(files(root, f"{name}/*/*")))
     counted = [(len(train), len(test)) for train, test in zip(data.owners.train, data.owners.test, strict=True)]
     assert counted == [(6, 2), (5, 2), (7, 3)]
-    assert sorted(torch.cat(data.owners.train).tolist()) == list(range(len(data.train)))
-    assert sorted(torch.cat(data.owners.test).tolist()) == list(range(len(data.test)))
+    assert sorted(torch.cat([*data.owners.train]).tolist()) == list(range(len(data.train)))
+    assert sorted(torch.cat([*data.owners.test]).tolist()) == list(range(len(data.test)))
 
 
 def test_clients_that_set_test_pictures_aside(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fbkit.errors import UserError
 from fbkit.train.data import Dataset
+from fbkit.train.owned import Owned
 from fbkit.train.partition import dirichlet, iid, shards
 from fbkit.train.partition.shares import Deal
 from fbkit.train.recipe import ClientsRecipe
@@ -26,38 +27,37 @@ _PLANS: dict[str, _Plan] = {"shards": shards.plan, "dirichlet": dirichlet.plan, 
 class Clients:
     """Each client's indices into the training and test pictures, and which clients train.
 
-    ``train`` and ``test`` hold int64 tensors [number of the client's pictures], no index in two of them. ``training``
-    and ``held_out`` are sorted client numbers and have none in common. ``names`` has one for each client; left out, it
-    is client-000 and so on.
+    ``train`` and ``test`` hold int64 tensors [number of pictures]. ``training`` and ``held_out`` are sorted
+    client numbers and have none in common. ``names`` has one for each client, or is empty where they have none.
     """
 
-    train: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
-    training: tuple[int, ...]
-    held_out: tuple[int, ...]
+    train: Sequence[Tensor]
+    test: Sequence[Tensor]
+    training: Sequence[int]
+    held_out: Sequence[int]
     names: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if not self.names:
-            object.__setattr__(self, "names", tuple(f"client-{number:03d}" for number in range(len(self.train))))
+    def name(self, client: int) -> str:
+        """A client's name, for people."""
+        return self.names[client] if self.names else f"client-{client:03d}"
 
-    def chosen(self, which: str) -> tuple[int, ...]:
+    def chosen(self, which: str) -> Sequence[int]:
         """The client numbers that a recipe calls ``held-out``, ``training`` or ``all``."""
-        return {"held-out": self.held_out, "training": self.training, "all": tuple(range(len(self.train)))}[which]
+        return {"held-out": self.held_out, "training": self.training, "all": range(len(self.train))}[which]
 
 
 def partition(dataset: Dataset, recipe: ClientsRecipe, seed: int) -> Clients:
     """Deal the pictures to the clients as the recipe says, and set some clients apart.
 
     Every picture gets exactly one owner. Where the clients come with the data (``dataset.owners``), they keep what is
-    theirs, and of the recipe only ``held_out`` counts.
+    theirs (which may be other clients' too), and of the recipe only ``held_out`` counts.
 
     Raises:
         UserError: what the recipe asks for cannot be had from these pictures; the message names the key.
     """
     rng = numpy_stream(seed, Purpose.PARTITION)
     owners = dataset.owners
-    count = recipe.count if owners is None else len(owners.names)
+    count = recipe.count if owners is None else len(owners.train)
     if recipe.held_out >= count:
         raise UserError(f"clients.held_out = {recipe.held_out} leaves none of {count} clients to train")
     if owners is not None:
@@ -69,14 +69,11 @@ def partition(dataset: Dataset, recipe: ClientsRecipe, seed: int) -> Clients:
             )
     deal = _PLANS[recipe.partition](dataset, recipe, rng)
     training, held_out = _apart(count, recipe.held_out, rng)
-    train, test = (
-        tuple(torch.from_numpy(owned) for owned in deal(pictures.labels.numpy()))
-        for pictures in (dataset.train, dataset.test)
-    )
+    train, test = (Owned.joined(deal(pictures.labels.numpy())) for pictures in (dataset.train, dataset.test))
     return Clients(train, test, training, held_out)
 
 
-def _apart(count: int, held_out: int, rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _apart(count: int, held_out: int, rng: np.random.Generator) -> tuple[Sequence[int], Sequence[int]]:
     """The numbers of the clients that train, and of those that never do."""
     apart = np.sort(rng.permutation(count)[:held_out])
-    return tuple(np.setdiff1d(np.arange(count), apart).tolist()), tuple(apart.tolist())
+    return array("q", np.setdiff1d(np.arange(count), apart).tobytes()), array("q", apart.tobytes())

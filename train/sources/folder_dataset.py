@@ -17,6 +17,7 @@ from fbkit.device_runtime.pictures import decode_picture
 from fbkit.errors import UserError
 from fbkit.files import sha256_bytes, sha256_file
 from fbkit.train.data import Dataset, Owners, Pictures
+from fbkit.train.owned import Owned
 from fbkit.train.recipe import DataRecipe
 from fbkit.train.seeds import Purpose, numpy_stream
 from fbkit.train.sources.assembling import assemble
@@ -177,7 +178,7 @@ def _owners(root: Path, names: tuple[str, ...], train_clients: Rows, test_client
                 f"{root / name}: has {len(for_training)} training and {len(for_test)} test pictures, at least 2 and 1 "
                 "are needed; add pictures, change data.test_fraction where fbkit splits, or remove the client"
             )
-    return Owners(names, tuple(map(torch.from_numpy, train)), tuple(map(torch.from_numpy, test)))
+    return Owners(names, Owned.joined(train), Owned.joined(test))
 
 
 def _check(root: Path, listing: Listing, train_labels: Rows, tests: int) -> None:
