@@ -57,6 +57,31 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """What a batch will be: which pictures, and how each is changed. On the CPU, so that any device draws the same.
+
+    chosen: int64 [B], indices of pictures. shifts: int64 [2, B], how far down and right the crop begins in the padded
+    picture. mirrored: bool [B].
+    """
+
+    chosen: Tensor
+    shifts: Tensor
+    mirrored: Tensor
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+
+def joined(draws: Sequence[Draw]) -> Draw:
+    """Several batches as one."""
+    return Draw(
+        torch.cat([draw.chosen for draw in draws]),
+        torch.cat([draw.shifts for draw in draws], dim=1),
+        torch.cat([draw.mirrored for draw in draws]),
+    )
+
+
+@dataclass(frozen=True)
 class Batcher:
     """Turns a client's indices into normalised float batches on the worker's device."""
 
@@ -66,17 +91,28 @@ class Batcher:
     crop_padding: int = 0
     flip: bool = False
 
-    def shuffled(self, pictures: Pictures, indices: Tensor, epochs: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Augmented batches over ``epochs`` passes; order and crops are drawn from ``generator``, on the CPU."""
+    def draws(self, indices: Tensor, epochs: int, generator: torch.Generator) -> Iterator[Draw]:
+        """Batches over ``epochs`` passes; order, crops and flips are drawn from ``generator``."""
         for _ in range(epochs):
             order = indices[torch.randperm(len(indices), generator=generator)]
             for chosen in split_batches(order, self.batch_size):
-                images = augment(pictures.images[chosen], self.crop_padding, self.flip, generator)
-                yield self.normalise(images), pictures.labels[chosen]
+                yield Draw(chosen, *draw_changes(len(chosen), self.crop_padding, self.flip, generator))
+
+    def make(self, pictures: Pictures, draw: Draw) -> Batch:
+        """The batch itself."""
+        chosen = draw.chosen.to(pictures.images.device)
+        images = pictures.images[chosen]
+        if self.crop_padding or self.flip:
+            images = change(images, self.crop_padding, draw.shifts, draw.mirrored)
+        return self.normalise(images), pictures.labels[chosen]
+
+    def shuffled(self, pictures: Pictures, indices: Tensor, epochs: int, generator: torch.Generator) -> Iterator[Batch]:
+        """``draws``, made."""
+        return (self.make(pictures, draw) for draw in self.draws(indices, epochs, generator))
 
     def plain(self, pictures: Pictures, indices: Tensor) -> Iterator[Batch]:
         """Batches in the given order, unchanged but normalised."""
-        for chosen in split_batches(indices, self.batch_size):
+        for chosen in split_batches(indices.to(pictures.images.device), self.batch_size):
             yield self.normalise(pictures.images[chosen]), pictures.labels[chosen]
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -99,19 +135,23 @@ def split_batches(indices: Tensor, batch_size: int) -> list[Tensor]:
     return batches
 
 
-def augment(images: Tensor, crop_padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Random crop after zero padding, and random horizontal flip, drawn for each picture of uint8 [B, C, H, W].
+def draw_changes(count: int, crop_padding: int, flip: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Shifts, int64 [2, count], for a random crop out of each padded picture; and which to mirror, bool [count]."""
+    if not crop_padding and not flip:
+        return torch.zeros(2, count, dtype=torch.int64), torch.zeros(count, dtype=torch.bool)
+    shifts = torch.randint(0, 2 * crop_padding + 1, (2, count), generator=generator)
+    return shifts, torch.randint(0, 2, (count,), generator=generator).bool() & flip
+
+
+def change(images: Tensor, crop_padding: int, shifts: Tensor, mirrored: Tensor) -> Tensor:
+    """Crop after zero padding, and mirror, each picture of uint8 [B, C, H, W] as was drawn for it.
 
     A crop and a flip are only other coordinates to read from, so the whole batch is one gather.
     """
-    if not crop_padding and not flip:
-        return images
     batch, _, height, width = images.shape
-    draws = torch.randint(0, 2 * crop_padding + 1, (2, batch, 1), generator=generator)
-    mirrored = torch.randint(0, 2, (batch, 1), generator=generator).bool() & flip
-    rows = torch.arange(height) + draws[0]
+    rows = torch.arange(height) + shifts[0][:, None]
     columns = torch.arange(width).expand(batch, width)
-    columns = torch.where(mirrored, columns.flip(1), columns) + draws[1]
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns) + shifts[1][:, None]
     padded = torch.nn.functional.pad(images, (crop_padding,) * 4)
     device = images.device
     pick = torch.arange(batch, device=device)

@@ -19,9 +19,13 @@ from fbkit.train.data import Batcher, Dataset, Pictures
 from fbkit.train.models import SplitModel, build_model, judge_by, norm_layers
 from fbkit.train.owned import sizes_of
 from fbkit.train.partition import Clients, partition
-from fbkit.train.recipe import Recipe, check_clients
+from fbkit.train.recipe import ONE_BY_ONE, Recipe, check_clients
+from fbkit.train.side_by_side import vmap_problem
 from fbkit.train.sources import load_dataset
 from fbkit.train.workers import Workers
+
+# Clients that a GPU trains side by side, unless the recipe says otherwise.
+AT_ONCE_ON_GPU = 16
 
 # Of an evaluation: each client's figure for each thing that is measured. What fits a file that is read whole.
 MOST_FIGURES = 1_000_000
@@ -29,7 +33,7 @@ MOST_FIGURES = 1_000_000
 
 @dataclass(frozen=True)
 class Federation:
-    """A recipe made real on one worker."""
+    """A recipe made real on one worker, which trains ``clients_at_once`` clients side by side."""
 
     recipe: Recipe
     workers: Workers
@@ -38,6 +42,7 @@ class Federation:
     model: SplitModel
     algorithm: Algorithm
     states: ClientStates
+    clients_at_once: int = 1
 
     def batcher(self, augmented: bool) -> Batcher:
         data = self.recipe.data
@@ -109,10 +114,35 @@ def make_federation(
     on_device = replace(dataset, train=train, test=test)
     algorithm = ALGORITHMS[recipe.training.algorithm]
     federation = Federation(
-        recipe, workers, on_device, clients, model.to(workers.device), algorithm, ClientStates(states)
+        recipe,
+        workers,
+        on_device,
+        clients,
+        model.to(workers.device),
+        algorithm,
+        ClientStates(states),
+        _clients_at_once(recipe, model, dataset.shape, workers.device),
     )
     _refuse_what_would_fail_late(federation)
     return federation
+
+
+def _clients_at_once(recipe: Recipe, model: SplitModel, shape: tuple[int, int, int], device: torch.device) -> int:
+    """As many as the recipe asks for; where it leaves that open, several on a GPU if the model can.
+
+    Raises:
+        UserError: the recipe asks for several, and the model cannot run side by side.
+    """
+    asked = recipe.training.side_by_side
+    count = asked or (AT_ONCE_ON_GPU if device.type == "cuda" and recipe.training.algorithm not in ONE_BY_ONE else 1)
+    if count > 1 and (problem := vmap_problem(model, shape)):
+        if asked:
+            raise UserError(
+                f"training.side_by_side = {asked}: model.name = '{recipe.model.name}' cannot run so on this device "
+                f"({problem}); leave it out, and clients are trained one after another"
+            )
+        return 1
+    return count
 
 
 def _refuse_what_would_fail_late(federation: Federation) -> None:

@@ -66,6 +66,10 @@ OWN_PART: dict[str, Literal["head", "body", "model"]] = {
 # Trained on everybody's pictures in one place: the pool is the only "client", and no cohort is sampled.
 POOLED = ("centralized", "centralized-fixed-head")
 
+# A client's update that is more than SGD on a part of the model, so clients cannot take their steps together; or there
+# is one "client" only.
+ONE_BY_ONE = ("per-fedavg", *POOLED)
+
 # After these there is no body that all clients share, so nothing to calibrate or export.
 NO_COMMON_BODY = ("lg-fedavg", "local-only")
 
@@ -129,6 +133,8 @@ class TrainingRecipe(_Section):
     pull: float = Field(default=0.1, ge=0, le=1e6)
     calibrate: bool = True
     checkpoint_every: Count = 10
+    precision: Literal["float32", "bfloat16"] = "float32"
+    side_by_side: int = Field(default=0, ge=0, le=10_000)
 
 
 class EvaluationRecipe(_Section):
@@ -184,6 +190,10 @@ class Recipe(_Section):
                 raise ValueError(
                     "static statistics need training.calibrate = true (or a model.norm other than 'batch')"
                 )
+        if self.training.side_by_side > 1 and algorithm in ONE_BY_ONE:
+            raise ValueError(
+                f"training.side_by_side: clients of '{algorithm}' are trained one after another; leave it out"
+            )
         if self.model.init == PRETRAINED and self.model.name not in TORCHVISION:
             raise ValueError(f"model.init = 'pretrained' is for torchvision's models: {', '.join(TORCHVISION)}")
         if self.model.init == PRETRAINED and self.model.norm == "group":

@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fbkit.train.cohorts import sample_cohort
 from fbkit.train.federation import Federation
-from fbkit.train.local_client import LocalClient
-from fbkit.train.local_sgd import LocalSGD
+from fbkit.train.local_training import all_tensors, float_tensors, train_clients
 from fbkit.train.models import norm_layers
 from fbkit.train.recipe import POOLED
 from fbkit.train.reduction import ReproducibleSum
-from fbkit.train.seeds import Purpose, dropout_from, torch_stream
 
 
 @dataclass(frozen=True)
@@ -34,38 +32,20 @@ def run_round(federation: Federation, round_number: int, stop_asked: Callable[[]
     The result is the same to the last bit for any number of workers of one CPU thread.
     """
     recipe, workers, model = federation.recipe, federation.workers, federation.model
-    settings, algorithm = recipe.training, federation.algorithm
     pictures = _pictures_of(federation, round_number)
-    cohort = list(pictures)
-    sizes = [len(indices) for indices in pictures.values()]
-    sgd = LocalSGD(recipe.learning_rate(round_number), settings.momentum, settings.weight_decay)
-    batcher = federation.batcher(augmented=True)
-
-    everything = _tensors(model)
+    everything = all_tensors(model)
     server = [tensor.clone() for tensor in everything]
-    averaged = _float_tensors(algorithm.averaged(model))
+    averaged = float_tensors(federation.algorithm.averaged(model))
     scalar = torch.zeros(1, device=workers.device)
     total = ReproducibleSum([*averaged, scalar, scalar, scalar])
 
     with _training(federation):
-        for client in workers.share(cohort, sizes):
-            torch._foreach_copy_(everything, server)
-            local = LocalClient(
-                number=client,
-                round_number=round_number,
-                settings=settings,
-                sgd=sgd,
-                batcher=batcher,
-                pictures=federation.dataset.train,
-                indices=pictures[client],
-                stream=torch_stream(recipe.seed, Purpose.LOCAL_TRAINING, round_number, client),
-                states=federation.states,
-            )
-            with dropout_from(workers.device, recipe.seed, Purpose.DROPOUT, round_number, client):
-                loss = algorithm.client_update(model, local)
-            weight = len(pictures[client]) if settings.weighting == "examples" else 1
-            seen = local.passes * len(pictures[client])
-            total.add([*averaged, scalar + loss, scalar + stop_asked(), scalar + seen / weight], weight)
+        mine = workers.share(list(pictures), [len(indices) for indices in pictures.values()])
+        for trained in train_clients(federation, round_number, mine, pictures):
+            size = len(pictures[trained.client])
+            weight = size if recipe.training.weighting == "examples" else 1
+            seen = trained.passes * size / weight
+            total.add([*trained.averaged, scalar + trained.loss, scalar + stop_asked(), scalar + seen], weight)
     workers.add_up(total.buffer)
     federation.note_round(round_number)
 
@@ -92,16 +72,11 @@ def _training(federation: Federation) -> Iterator[None]:
     federation.model.train()
     for layer in layers:
         layer.track_running_stats = federation.recipe.model.norm == "running"
+    half = torch.bfloat16 if federation.recipe.training.precision == "bfloat16" else None
     try:
-        yield
+        # Without the cache: it would keep weights as they were before the first step.
+        with torch.autocast(federation.workers.device.type, half, enabled=bool(half), cache_enabled=False):
+            yield
     finally:
         for layer in layers:
             layer.track_running_stats = False
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.data for tensor in (*module.parameters(), *module.buffers())]
-
-
-def _float_tensors(module: nn.Module | None) -> list[Tensor]:
-    return [tensor for tensor in _tensors(module) if tensor.is_floating_point()] if module else []

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbkit.train.data import Batcher, Pictures, augment, split_batches
+from fbkit.train.data import Batcher, Pictures, change, draw_changes, split_batches
 from fbkit.train.recipe import DataRecipe
 from fbkit.train.sources import load_dataset
 
@@ -29,7 +29,7 @@ def test_each_augmented_picture_is_a_window_of_the_padded_original_or_of_its_mir
     images = torch.from_numpy(
         np.random.default_rng(seed).integers(1, 256, (5, channels, height, width)).astype(np.uint8)
     )
-    results = augment(images, padding, flip, torch.Generator().manual_seed(seed))
+    results = change(images, padding, *draw_changes(5, padding, flip, torch.Generator().manual_seed(seed)))
     assert results.shape == images.shape
     for image, result in zip(images, results, strict=True):
         padded = torch.nn.functional.pad(image, (padding,) * 4)
@@ -45,7 +45,7 @@ def test_each_augmented_picture_is_a_window_of_the_padded_original_or_of_its_mir
 
 def test_augmentation_uses_all_offsets_and_both_sides_equally() -> None:
     image = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4) + 1
-    results = augment(image.expand(20_000, 1, 4, 4), 1, True, torch.Generator().manual_seed(0))
+    results = change(image.expand(20_000, 1, 4, 4), 1, *draw_changes(20_000, 1, True, torch.Generator().manual_seed(0)))
     _, counts = torch.unique(results.flatten(1), dim=0, return_counts=True)
     assert len(counts) == 18  # 3 x 3 offsets, mirrored or not
     assert counts.min() > 0.8 * counts.float().mean()

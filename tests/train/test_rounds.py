@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -107,3 +108,15 @@ def test_judging_by_batch_statistics_drops_nothing() -> None:
     first, again = (evaluate_initial(federation, (0, 1, 2), "batch") for _ in range(2))
     assert first == again
     assert not any(layer.training for layer in federation.model.modules() if isinstance(layer, nn.Dropout))
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2])
+def test_half_precision_trains_nearly_the_same_and_weights_stay_float32(side_by_side: int) -> None:
+    exact, half = (
+        two_clients("fedbabu", precision=precision, side_by_side=side_by_side, lr=0.01)
+        for precision in ("float32", "bfloat16")
+    )
+    losses = [[run_round(federation, number).loss for number in (1, 2)] for federation in (exact, half)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+    assert {value.dtype for value in half.model.state_dict().values()} == {torch.float32}
