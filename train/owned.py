@@ -43,6 +43,11 @@ class Owned(Sequence[Tensor]):
             raise IndexError(f"there are {len(self)} clients")
         return self._indices[self._starts[place] : self._starts[place + 1]]
 
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return int(self._indices.nbytes + self._starts.nbytes)
+
     def __len__(self) -> int:
         return len(self._starts) - 1
 

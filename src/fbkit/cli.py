@@ -16,6 +16,8 @@ import fbkit
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
 from fbkit.benchmarks.commands.paper import paper
+from fbkit.benchmarks.commands.scale import scale
+from fbkit.benchmarks.commands.train_speed import train_speed
 from fbkit.console import speaks_for_all
 from fbkit.device_runtime.commands.check import check
 from fbkit.device_runtime.commands.evaluate import evaluate
@@ -42,6 +44,8 @@ for command in (data, train, evaluate_run, export, inspect, check, personalize, 
 bench = typer.Typer(help="Measure.", no_args_is_help=True)
 bench.command()(convergence)
 bench.command()(paper)
+bench.command("train")(train_speed)
+bench.command()(scale)
 app.add_typer(bench, name="bench")
 
 
@@ -89,7 +93,7 @@ def main() -> None:
             code = _say("interrupted", 130)
         elif isinstance(error, UserError):
             code = _say(str(error), 2)
-        elif isinstance(error, typer.TyperException):
+        elif hasattr(error, "format_message"):  # typer's for a bad command line; an older typer raises click's
             code = _say(" ".join(error.format_message().split()), 2)
         elif isinstance(error, OSError) and error.strerror:  # a full disk, a folder that may not be written
             code = _say(f"{error.filename or 'standard output or a file'}: {error.strerror}", 2)

@@ -75,5 +75,7 @@ def partition(dataset: Dataset, recipe: ClientsRecipe, seed: int) -> Clients:
 
 def _apart(count: int, held_out: int, rng: np.random.Generator) -> tuple[Sequence[int], Sequence[int]]:
     """The numbers of the clients that train, and of those that never do."""
-    apart = np.sort(rng.permutation(count)[:held_out])
-    return array("q", np.setdiff1d(np.arange(count), apart).tobytes()), array("q", apart.tobytes())
+    apart = np.zeros(count, dtype=np.bool_)
+    apart[rng.permutation(count)[:held_out]] = True
+    training, never = (array("q", np.flatnonzero(chosen).tobytes()) for chosen in (~apart, apart))
+    return training, never

@@ -1,0 +1,1 @@
+"""``fbkit bench scale``: memory and time of a round, from a hundred clients to a million."""
