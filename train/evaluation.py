@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from fbkit.train.federation import Federation
+from fbkit.train.fine_tuning import fine_tuned
 from fbkit.train.judging import mixed, score
-from fbkit.train.local_sgd import LocalSGD, run_steps
 from fbkit.train.models import norm_layers, set_static_statistics
 from fbkit.train.norm_statistics import client_statistics
 from fbkit.train.pooled import pooled_accuracies
@@ -29,7 +27,6 @@ from fbkit.train.records import (
     PooledByStatistics,
 )
 from fbkit.train.representation import class_templates, features_of, nearest_template
-from fbkit.train.seeds import Purpose, dropout_from, torch_stream
 
 Advance = Callable[[str], None]
 
@@ -118,7 +115,7 @@ def evaluate_initial(federation: Federation, clients: Sequence[int], statistics:
         with _as_client(federation, client, statistics):
             return [test_accuracy(federation, client, statistics)]
 
-    return _per_client(federation, clients, 1, judge)[0]
+    return _per_client(federation, clients, 1, lambda mine: map(judge, mine))[0]
 
 
 def evaluate_templates(federation: Federation, clients: Sequence[int], statistics: StatisticsName) -> ClientAccuracies:
@@ -132,7 +129,7 @@ def evaluate_templates(federation: Federation, clients: Sequence[int], statistic
             found = nearest_template(features, *class_templates(*known))
             return [100 * float((found == labels).double().mean())]
 
-    return _per_client(federation, clients, 1, judge)[0]
+    return _per_client(federation, clients, 1, lambda mine: map(judge, mine))[0]
 
 
 def evaluate_personalized(
@@ -146,32 +143,18 @@ def evaluate_personalized(
     Returns:
         By (learning rate, epochs), in the recipe's order.
     """
-    seed, settings, model = federation.recipe.seed, federation.recipe.training, federation.model
-    part: nn.Module = {"head": model.head, "body": model.body, "full": model}[recipe.part]
-    batcher = federation.batcher(augmented=True)
     asked = [(lr, epochs) for lr in recipe.lr for epochs in recipe.epochs]
 
-    def personalize_and_judge(client: int) -> list[float]:
-        found: dict[tuple[float, int], float] = {}
-        own = federation.clients.train[client]
-        with _as_client(federation, client, recipe.statistics):
-            start = copy.deepcopy(model.state_dict())
-            for lr in recipe.lr:
-                model.load_state_dict(start)
-                optimizer = LocalSGD(lr, settings.momentum, settings.weight_decay).optimizer(part)
-                stream = torch_stream(seed, Purpose.PERSONALIZATION, client)
-                with dropout_from(federation.workers.device, seed, Purpose.PERSONALIZATION_DROPOUT, client):
-                    for epoch in range(1, max(recipe.epochs) + 1):
-                        model.train(recipe.statistics == "batch")
-                        batches = batcher.shuffled(federation.dataset.train, own, 1, stream)
-                        run_steps(model, part, batches, optimizer)
-                        if epoch in recipe.epochs:
-                            found[lr, epoch] = test_accuracy(federation, client, recipe.statistics)
-            model.load_state_dict(start)
-        return [found[key] for key in asked]
+    def as_client(client: int) -> AbstractContextManager[None]:
+        return _as_client(federation, client, recipe.statistics)
 
-    results = _per_client(federation, clients, len(asked), personalize_and_judge)
-    return dict(zip(asked, results, strict=True))
+    def judge(theirs: Federation, client: int) -> float:
+        return test_accuracy(theirs, client, recipe.statistics)
+
+    def measure(mine: Sequence[int]) -> Iterable[list[float]]:
+        return fine_tuned(federation, mine, recipe, as_client, judge)
+
+    return dict(zip(asked, _per_client(federation, clients, len(asked), measure), strict=True))
 
 
 def test_accuracy(federation: Federation, client: int, statistics: StatisticsName) -> float:
@@ -202,14 +185,18 @@ def _as_client(federation: Federation, client: int, statistics: StatisticsName) 
 
 
 def _per_client(
-    federation: Federation, clients: Sequence[int], count: int, measure: Callable[[int], list[float]]
+    federation: Federation,
+    clients: Sequence[int],
+    count: int,
+    measure: Callable[[Sequence[int]], Iterable[list[float]]],
 ) -> list[ClientAccuracies]:
     """Spread the clients over the workers; every worker gets all results, ``count`` figures for each client."""
     workers = federation.workers
     results = torch.zeros(count, len(clients), dtype=torch.float64, device=workers.device)
     place = {client: position for position, client in enumerate(clients)}
     sizes = [len(federation.clients.test[client]) for client in clients]
-    for client in workers.share(clients, sizes):
-        results[:, place[client]] = torch.tensor(measure(client), dtype=torch.float64)
+    mine = workers.share(clients, sizes)
+    for client, figures in zip(mine, measure(mine), strict=True):
+        results[:, place[client]] = torch.tensor(figures, dtype=torch.float64)
     workers.add_up(results)
     return [ClientAccuracies(tuple(clients), tuple(row)) for row in results.tolist()]

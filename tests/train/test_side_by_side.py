@@ -12,13 +12,14 @@ from torch import nn
 
 from fbkit.errors import UserError
 from fbkit.train.algorithms import ALGORITHMS
+from fbkit.train.evaluation import evaluate_personalized
 from fbkit.train.federation import Federation
-from fbkit.train.models import build_model
-from fbkit.train.recipe import ONE_BY_ONE, ModelRecipe, load_recipe
+from fbkit.train.models import build_model, set_static_statistics
+from fbkit.train.recipe import ONE_BY_ONE, ModelRecipe, PersonalizationRecipe, load_recipe
 from fbkit.train.rounds import run_round
 from fbkit.train.side_by_side import StackedBatch, StackedModel, StackedSGD, places
 from fbkit.train.training import train
-from tests.train.small import two_clients
+from tests.train.small import static_statistics, two_clients
 from tests.train.test_algorithms import FROZEN, SETTINGS, largest_difference, two_rounds_by_hand
 
 TOGETHER = [algorithm for algorithm in ALGORITHMS if algorithm not in ONE_BY_ONE]
@@ -125,3 +126,27 @@ def test_what_cannot_go_side_by_side_is_refused_if_asked(algorithm: str) -> None
     with pytest.raises(UserError, match=rf"training.side_by_side: clients of '{algorithm}' are trained one after"):
         load_recipe(None, ["training.side_by_side=4", f"training.algorithm={algorithm}"])
     load_recipe(None, ["training.side_by_side=1", f"training.algorithm={algorithm}"])
+
+
+@pytest.mark.parametrize("part", ["head", "full"])
+@pytest.mark.parametrize(
+    ("algorithm", "statistics"), [("fedbabu", "batch"), ("lg-fedavg", "static"), ("ditto", "batch")]
+)
+def test_fine_tuning_side_by_side_gives_the_same_accuracies(algorithm: str, statistics: Any, part: Any) -> None:
+    """Each client from what it has of its own, at two learning rates; the model is the same afterwards."""
+    how = PersonalizationRecipe(part=part, epochs=(1, 3), lr=(0.01, 0.1), statistics=statistics)
+    found = []
+    for at_once in (1, 2):
+        federation = two_clients(algorithm, side_by_side=at_once)
+        run_round(federation, 1)
+        if algorithm == "ditto":
+            set_static_statistics(federation.model, static_statistics(federation.model))
+        before = copy.deepcopy(federation.model.state_dict())
+        found.append(evaluate_personalized(federation, (0, 1, 2), how))
+        after = federation.model.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+    assert found[0].keys() == found[1].keys() == {(0.01, 1), (0.01, 3), (0.1, 1), (0.1, 3)}
+    for key, alone in found[0].items():
+        # One picture of the few may lie on the edge between two classes.
+        assert found[1][key].accuracies == pytest.approx(alone.accuracies, abs=100 / 6 + 1e-9)
+    assert sum(found[0][key].accuracies == found[1][key].accuracies for key in found[0]) >= 3
