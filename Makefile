@@ -2,13 +2,17 @@
 # make test      set up and run the tests; long ones run a sample
 # make test-all  the same with the long ones in full
 # make lint      formatting, lint and types
+# make rivals    an environment with what fbkit bench train compares fbkit with
+# make flower    an environment for fbkit's Flower app
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+RIVALS := .venv-rivals
+FLOWER := .venv-flower
 
-.PHONY: demo test test-all lint format
+.PHONY: demo test test-all lint format rivals flower
 
 demo: $(READY)
 	rm -rf demo-out
@@ -26,6 +30,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 
+rivals: $(RIVALS)/ready
+
+flower: $(FLOWER)/ready
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -35,3 +43,14 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+$(RIVALS)/ready: benchmarks/rivals/requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "the rivals need Python 3.11 or 3.12; try: make rivals PYTHON=python3.11")'
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --requirement benchmarks/rivals/requirements.txt
+	touch $@
+
+$(FLOWER)/ready: pyproject.toml constraints-flower.txt
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet --constraint constraints-flower.txt --editable '.[flower]'
+	touch $@

@@ -12,7 +12,7 @@ import torch
 
 import fbkit.benchmarks
 from fbkit.benchmarks.train_speed.contender import Contender, Outcome, run_contender
-from fbkit.benchmarks.train_speed.workload import Prepared, prepare
+from fbkit.benchmarks.train_speed.workload import CHANNELS_LAST, WORKLOAD, Prepared, prepare
 from fbkit.console import Reporter
 from fbkit.errors import UserError
 from fbkit.train.data import Batcher
@@ -22,10 +22,10 @@ BARE = {1: "bare loop, 1 thread", 2: "bare loop, 2 threads"}
 FBKIT = {1: "fbkit, 1 worker", 2: "fbkit, 2 workers"}
 FLOWER, PFL = "Flower, 2 actors", "pfl, 2 processes"
 RIVALS = {
-    FLOWER: ("flower_simulation.py", "torch"),
-    f"{FLOWER}, channels last": ("flower_simulation.py", "channels-last"),
-    PFL: ("pfl_simulation.py", "torch"),
-    f"{PFL}, channels last": ("pfl_simulation.py", "channels-last"),
+    FLOWER: ("flower_simulation.py", WORKLOAD),
+    f"{FLOWER}, channels last": ("flower_simulation.py", CHANNELS_LAST),
+    PFL: ("pfl_simulation.py", WORKLOAD),
+    f"{PFL}, channels last": ("pfl_simulation.py", CHANNELS_LAST),
 }
 
 
@@ -71,7 +71,7 @@ def contenders(rivals: Path | None) -> list[Contender]:
     """fbkit and the bare loop and, where there is a Python that has them, the rivals."""
     own = [sys.executable, "-m"]
     found = [
-        Contender(name, [*own, f"fbkit.benchmarks.train_speed.{module}"], [str(threads)], threads)
+        Contender(name, [*own, f"fbkit.benchmarks.train_speed.{module}"], WORKLOAD, [str(threads)], threads)
         for names, module in ((BARE, "bare_loop"), (FBKIT, "fbkit_contender"))
         for threads, name in names.items()
     ]
@@ -80,8 +80,8 @@ def contenders(rivals: Path | None) -> list[Contender]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; the rivals come with a clone of fbkit, not with the package")
         found += [
-            Contender(name, [str(rivals), str(folder / script)], [layout], 2)
-            for name, (script, layout) in RIVALS.items()
+            Contender(name, [str(rivals), str(folder / script)], workload, [], 2)
+            for name, (script, workload) in RIVALS.items()
         ]
     return found
 
@@ -96,7 +96,7 @@ def compare(
     reporter: Reporter,
 ) -> dict[str, Measured]:
     """Every contender once a turn, each turn in another order, so that a slow minute does not hit always the same."""
-    prepared = prepare(out / "workload", rounds, warmup_rounds, width)
+    prepared = prepare(out, rounds, warmup_rounds, width)
     outcomes: dict[str, list[Outcome]] = {entrant.name: [] for entrant in entrants}
     with reporter.stage("training", turns * len(entrants)) as advance:
         for turn in range(turns):
@@ -104,7 +104,7 @@ def compare(
             for entrant in [*entrants[shift:], *entrants[:shift]]:
                 folder = out / "turns" / f"{turn}-{entrant.name.replace(', ', '-').replace(' ', '-')}"
                 folder.parent.mkdir(exist_ok=True)
-                outcomes[entrant.name].append(run_contender(entrant, out / "workload", folder))
+                outcomes[entrant.name].append(run_contender(entrant, out / entrant.workload, folder))
                 speed = _speed(outcomes[entrant.name][-1], warmup_rounds)
                 reporter.line(f"{entrant.name}: {speed:.0f} pictures/s")
                 advance(entrant.name)

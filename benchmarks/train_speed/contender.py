@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -16,15 +17,22 @@ from torch import Tensor
 from fbkit.errors import UserError
 from fbkit.files import read_json, write_json
 
-_LOOK_EVERY = 0.25  # seconds
+# Seconds.
+_LOOK_EVERY = 0.25
+_LONGEST = 3600  # pfl hangs when one of its processes is killed
 
 
 @dataclass(frozen=True)
 class Contender:
-    """name: for people. command: called with the folders of workload and result, then ``rest``. threads: how many."""
+    """Who trains.
+
+    name: for people. command: called with the folders of workload and result, then ``rest``. workload: the folder's
+    name. threads: that compute at once, in all its processes.
+    """
 
     name: str
     command: Sequence[str]
+    workload: str
     rest: Sequence[str]
     threads: int
 
@@ -61,13 +69,15 @@ def run_contender(contender: Contender, workload: Path, out: Path) -> Outcome:
     """
     log = out.with_name(f"{out.name}.log")
     command = [*contender.command, str(workload), str(out), *contender.rest]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(contender.threads)}
-    peak = 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # of a process; who wants more says so itself
+    peak, ends = 0, time.monotonic() + _LONGEST
     with log.open("wb") as words:
         process = subprocess.Popen(command, stdout=words, stderr=words, env=environment, start_new_session=True)
         while process.poll() is None:
             peak = max(peak, _memory_of_session(process.pid))
             time.sleep(_LOOK_EVERY)
+            if time.monotonic() > ends:
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode or not (out / "result.json").exists():
         raise UserError(f"{contender.name}: ended with {process.returncode} and no result; {log} has its words")
     result: dict[str, Any] = read_json(out / "result.json")

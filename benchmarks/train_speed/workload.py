@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from fbkit.train.owned import sizes_of
 from fbkit.train.partition import Clients, partition
 from fbkit.train.recipe import Recipe, load_recipe, parse_recipe, recipe_to_toml
 from fbkit.train.sources import load_dataset
+
+WORKLOAD, CHANNELS_LAST = "workload", "workload-channels-last"
 
 # FedAvg, since all have it: 100 clients, ten of them in a round, batches of 50. The pictures are dealt evenly, so that
 # a few rounds reach an accuracy that can be compared to a point.
@@ -47,14 +50,18 @@ class Prepared:
     model: SplitModel
 
 
-def prepare(folder: Path, rounds: int, warmup_rounds: int, width: int) -> Prepared:
-    """Make a workload's files: ``benchmarks/rivals/workload.py`` says what is in them. recipe.toml is fbkit's own."""
+def prepare(out: Path, rounds: int, warmup_rounds: int, width: int) -> Prepared:
+    """Make the workload's folders in ``out``: the same twice, but for the layout that it asks for.
+
+    ``benchmarks/rivals/workload.py`` says what is in them. recipe.toml is fbkit's own.
+    """
     values = {**_RECIPE, "model": {"width": width}, "training": {**_RECIPE["training"], "rounds": rounds}}  # type: ignore[dict-item]
     values["training"]["checkpoint_every"] = rounds  # type: ignore[index]
     recipe = parse_recipe(values, "the benchmark's recipe")
     dataset = load_dataset(recipe.data, recipe.seed)
     clients = partition(dataset, recipe.clients, recipe.seed)
     model = build_model(recipe.model, dataset.shape, len(dataset.classes), recipe.seed)
+    folder = out / WORKLOAD
     folder.mkdir(parents=True)
     write_atomic(folder / "recipe.toml", recipe_to_toml(recipe).encode())
     np.save(folder / "images.npy", dataset.train.images.numpy())
@@ -65,29 +72,29 @@ def prepare(folder: Path, rounds: int, warmup_rounds: int, width: int) -> Prepar
     np.save(folder / "cohorts.npy", np.array(cohorts, np.int64))
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "weights.safetensors")
     training = recipe.training
-    write_json(
-        folder / "spec.json",
-        {
-            "format": "fbkit.workload",
-            "version": 1,
-            "rounds": rounds,
-            "warmup_rounds": warmup_rounds,
-            "batch_size": training.batch_size,
-            "local_epochs": training.local_epochs,
-            "learning_rates": [recipe.learning_rate(number) for number in range(1, rounds + 1)],
-            "momentum": training.momentum,
-            "weight_decay": training.weight_decay,
-            "weighting": "clients",
-            "crop_padding": recipe.data.crop_padding,
-            "flip": recipe.data.flip,
-            "mean": list(dataset.mean),
-            "std": list(dataset.std),
-            "classes": len(dataset.classes),
-            "width": width,
-            "seed": recipe.seed,
-            "workers": 1,
-        },
-    )
+    spec = {
+        "format": "fbkit.workload",
+        "version": 1,
+        "rounds": rounds,
+        "warmup_rounds": warmup_rounds,
+        "batch_size": training.batch_size,
+        "local_epochs": training.local_epochs,
+        "learning_rates": [recipe.learning_rate(number) for number in range(1, rounds + 1)],
+        "momentum": training.momentum,
+        "weight_decay": training.weight_decay,
+        "weighting": "clients",
+        "crop_padding": recipe.data.crop_padding,
+        "flip": recipe.data.flip,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "classes": len(dataset.classes),
+        "width": width,
+        "seed": recipe.seed,
+        "workers": 2,
+    }
+    write_json(folder / "spec.json", spec | {"channels_last": False})
+    shutil.copytree(folder, out / CHANNELS_LAST)
+    write_json(out / CHANNELS_LAST / "spec.json", spec | {"channels_last": True})
     return Prepared(recipe, dataset, clients, model)
 
 

@@ -47,7 +47,7 @@ def test_the_command_measures_fbkit_and_the_bare_loop(fbkit: Run, tmp_path: Path
 
 
 def test_the_workload_is_the_recipes_federation(tmp_path: Path) -> None:
-    prepared = prepare(tmp_path / "workload", 3, 1, 4)
+    prepared = prepare(tmp_path, 3, 1, 4)
     offsets, indices = (np.load(tmp_path / "workload" / f"{name}.npy") for name in ("offsets", "indices"))
     for client, own in enumerate(prepared.clients.train):
         assert torch.equal(own, torch.from_numpy(indices[offsets[client] : offsets[client + 1]]))
@@ -55,7 +55,7 @@ def test_the_workload_is_the_recipes_federation(tmp_path: Path) -> None:
 
 
 def test_a_contender_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
-    failing = Contender("no good", [sys.executable, "-c", "print('oh dear'); raise SystemExit(3)"], [], 1)
+    failing = Contender("no good", [sys.executable, "-c", "print('oh dear'); raise SystemExit(3)"], "workload", [], 1)
     with pytest.raises(UserError, match=r"no good: ended with 3 and no result; .*turn\.log"):
         run_contender(failing, tmp_path, tmp_path / "turn")
     assert "oh dear" in (tmp_path / "turn.log").read_text()
