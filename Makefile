@@ -18,10 +18,10 @@ demo: $(READY)
 	rm -rf demo-out
 	$(BIN)/fbkit demo --out demo-out
 
-test: $(READY)
+test: $(READY) $(FLOWER)/ready
 	$(BIN)/python -m pytest
 
-test-all: $(READY)
+test-all: $(READY) $(FLOWER)/ready $(RIVALS)/ready
 	$(BIN)/python -m pytest --all
 
 lint: $(READY)
@@ -52,5 +52,5 @@ $(RIVALS)/ready: benchmarks/rivals/requirements.txt
 
 $(FLOWER)/ready: pyproject.toml constraints-flower.txt
 	$(PYTHON) -m venv $(FLOWER)
-	$(FLOWER)/bin/python -m pip install --quiet --constraint constraints-flower.txt --editable '.[flower]'
+	$(FLOWER)/bin/python -m pip install --quiet --constraint constraints-flower.txt --editable '.[flower]' pytest
 	touch $@
