@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fbkit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fbkit.train.checkpoints import CheckpointPolicy
     from fbkit.train.recipe import Recipe, load_recipe
     from fbkit.train.run_evaluation import evaluate_run
     from fbkit.train.run_folder import Run, open_run
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "CheckpointPolicy": "checkpoints",
         "Recipe": "recipe",
         "load_recipe": "recipe",
         "Run": "run_folder",
@@ -32,4 +34,14 @@ __getattr__ = lazy_names(
     },
 )
 
-__all__ = ["Recipe", "Run", "dataset_from_torch", "evaluate_run", "load_recipe", "open_run", "resume", "train"]
+__all__ = [
+    "CheckpointPolicy",
+    "Recipe",
+    "Run",
+    "dataset_from_torch",
+    "evaluate_run",
+    "load_recipe",
+    "open_run",
+    "resume",
+    "train",
+]

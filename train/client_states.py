@@ -4,8 +4,8 @@ clients/00000042/round-00007.safetensors    what client 42 kept when it last tra
 
 A client that was never sampled has no file. Which file counts is not read from the folder but known from the cohorts,
 which follow from the seed: a file of a round that a killed run did not finish is not looked at, and a missing one is
-noticed. A file is durable before its round ends, and an older one is removed only once a checkpoint of a later round is
-durable too. All workers see the same folder (under torchrun on several machines: on a shared file system).
+noticed. A file is durable before its round ends, and an older one is removed only once no checkpoint that is kept needs
+it. All workers see the same folder (under torchrun on several machines: on a shared file system).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _STATISTICS = ("running_mean", "running_var")
 class ClientStates:
     """The clients' folder of a run.
 
-    last: the round in which each client trained last, for those that did. durable_round: the newest round whose
-    checkpoint is known to be on disk.
+    last: the round in which each client trained last, for those that did. durable_round: the round of the oldest
+    checkpoint that is kept. A run may go back to it or to a later one, but to none before.
     """
 
     folder: Path

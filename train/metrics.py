@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from fbkit.errors import UserError
 from fbkit.files import write_atomic
+from fbkit.train.event_file import EventFile
+from fbkit.train.growing_file import GrowingFile
 
 
 class MetricsLog:
     """Appends to ``metrics.jsonl`` and ``tensorboard/`` in a run folder.
 
+    A round is seen by who follows the files as soon as it is written. It outlives a power cut only after ``sync``,
+    which would cost more than a short round.
+
     A resumed run forgets the rounds after its checkpoint, since it will write them again.
+
+    Raises:
+        OSError: from all methods; it names the file.
     """
 
     def __init__(self, folder: Path, after_round: int) -> None:
-        self._path = folder / "metrics.jsonl"
+        path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(folder) if line["round"] <= after_round]
-        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=after_round + 1)
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._lines = GrowingFile(path)
+        self._events = EventFile(folder / "tensorboard", first_step=after_round + 1)
 
     def write(self, round_number: int, values: dict[str, float]) -> None:
         """Record flat ``values`` of a round."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"round": round_number, **values}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # a checkpoint may follow, and it outlives a power cut
-        for name, value in values.items():
-            self._events.add_scalar(name, value, round_number)
+        self._lines.write((json.dumps({"round": round_number, **values}) + "\n").encode())
+        self._events.write(round_number, values)
+
+    def sync(self) -> None:
+        """Make what was written durable: before a checkpoint, which must not be ahead of the figures."""
+        self._lines.sync()
 
     def close(self) -> None:
+        self._lines.close()
         self._events.close()
 
 

@@ -4,7 +4,7 @@ recipe.toml            the recipe as used
 run.json               format version, classes, input, seed, data fingerprint, environment
 metrics.jsonl          one object a round
 tensorboard/           the same for TensorBoard
-checkpoints/           round-NNNNN.safetensors, the newest only
+checkpoints/           round-NNNNN.safetensors, the newest ones
 clients/               what stays with clients, where the algorithm leaves something there
 body.safetensors       the trained body with its static statistics    } when training is complete
 head.safetensors       the head: at its random start for FedBABU      }
@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 import fbkit
 from fbkit.errors import UserError
-from fbkit.files import read_json, sha256_bytes, sync_folder, whole_folder, write_atomic, write_json
+from fbkit.files import read_json, sha256_bytes, whole_folder, write_atomic, write_json
 from fbkit.train.federation import Federation
 from fbkit.train.models import SplitModel, build_model, model_size, norm_layers, set_static_statistics
 from fbkit.train.recipe import OWN_PART, Recipe, parse_recipe, recipe_to_toml
@@ -88,6 +87,16 @@ class Run:
         """Raise UserError where training has not ended."""
         if not self.is_complete:
             raise UserError(f"{self.folder}: this run is not complete; finish it with: {resume_command(self.folder)}")
+
+    def refuse_another(self, recipe: Recipe) -> None:
+        """Raise UserError where the run was not begun by this recipe."""
+        asked, used = (_values(each.model_dump(mode="json")) for each in (recipe, self.recipe))
+        for key in used | asked:
+            if asked.get(key) != used.get(key):
+                raise UserError(
+                    f"{self.folder}: was begun with {key} = {used.get(key)}, not {asked.get(key)}; to go on with it "
+                    "leave RECIPE and --set away, or give the same"
+                )
 
     def load_weights(self, model: SplitModel) -> None:
         """Load the trained weights, and the static statistics where the run has any.
@@ -156,12 +165,15 @@ def create_run(folder: Path, federation: Federation) -> Run:
         data_fingerprint=dataset.fingerprint,
         environment=environment(federation.workers),
     )
-    with whole_folder(folder) as partial:
-        (partial / "checkpoints").mkdir()
-        if recipe.training.algorithm in OWN_PART:
-            (partial / "clients").mkdir()
-        write_atomic(partial / "recipe.toml", recipe_to_toml(recipe).encode())
-        write_json(partial / "run.json", description.model_dump(by_alias=True))
+    try:
+        with whole_folder(folder) as partial:
+            (partial / "checkpoints").mkdir()
+            if recipe.training.algorithm in OWN_PART:
+                (partial / "clients").mkdir()
+            write_atomic(partial / "recipe.toml", recipe_to_toml(recipe).encode())
+            write_json(partial / "run.json", description.model_dump(by_alias=True))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); make room or choose another folder") from error
     return Run(folder, recipe, description)
 
 
@@ -195,6 +207,15 @@ def open_run(folder: Path) -> Run:
     return Run(folder, parse_recipe(values, str(recipe_path)), description)
 
 
+def _values(section: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's single values by their whole keys, such as ``training.rounds``."""
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        inner = _values(value) if isinstance(value, dict) else {"": value}
+        values.update({f"{key}.{name}".rstrip("."): each for name, each in inner.items()})
+    return values
+
+
 def environment(workers: Workers) -> dict[str, str | int]:
     """What the run was computed with."""
     packages = ("torch", "numpy")
@@ -206,35 +227,3 @@ def environment(workers: Workers) -> dict[str, str | int]:
         "workers": workers.count,
         **{name: importlib.metadata.version(name) for name in packages},
     }
-
-
-def save_checkpoint(folder: Path, model: SplitModel, round_number: int) -> None:
-    """Keep the model after a round; the checkpoint before it is removed once this one is durable."""
-    checkpoints = folder / "checkpoints"
-    path = checkpoints / _checkpoint_name(round_number)
-    save_weights(path, model.state_dict(), {"round": str(round_number)})
-    for older in checkpoints.glob("round-*.safetensors"):
-        if older != path:
-            older.unlink()
-    sync_folder(checkpoints)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("round-*.safetensors"))
-
-
-def load_checkpoint(folder: Path, model: SplitModel) -> int:
-    """Load the newest checkpoint into ``model``; return its round, 0 where there is none."""
-    paths = sorted((folder / "checkpoints").glob("round-*.safetensors"), key=lambda path: (len(path.name), path.name))
-    if not paths:
-        return 0
-    tensors, metadata = read_weights(paths[-1])
-    number = metadata.get("round", "")
-    if not re.fullmatch("[0-9]{1,9}", number) or paths[-1].name != _checkpoint_name(int(number)):
-        raise UserError(f"{paths[-1]}: does not carry the round that its name says; remove it, then --resume again")
-    load_into(model, tensors, paths[-1])
-    return int(number)
-
-
-def _checkpoint_name(round_number: int) -> str:
-    return f"round-{round_number:05d}.safetensors"

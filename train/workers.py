@@ -5,6 +5,7 @@ Three ways in: alone in this process, started from here on this machine (``--wor
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,8 +26,9 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
 
-from fbkit.console import speaks_for_all, under_torchrun
+from fbkit.console import under_torchrun
 from fbkit.errors import Interrupted, UserError, describe
+from fbkit.train.meeting import meet_under_torchrun
 from fbkit.train.memory import keep_freed_memory
 
 Result = TypeVar("Result")
@@ -57,6 +59,12 @@ class Workers:
 
     def wait_for_all(self) -> None:
         self.add_up(torch.zeros(1, device=self.device))
+
+    def from_first(self, number: int) -> int:
+        """The first worker's ``number``, on every worker."""
+        told = torch.tensor([number if self.is_first else 0], dtype=torch.int64, device=self.device)
+        self.add_up(told)
+        return int(told)
 
     def share(self, items: Sequence[int], sizes: Sequence[int]) -> list[int]:
         """This worker's part of ``items``: longest first, each to the worker with the least so far."""
@@ -125,20 +133,52 @@ def _backend() -> str:
 
 def _under_torchrun(function: Callable[..., Result], arguments: tuple[Any, ...], first_only: dict[str, Any]) -> Result:
     device = _device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group(_backend(), timeout=_PATIENCE)
     try:
-        workers = Workers(dist.get_rank(), dist.get_world_size(), device)
-        return function(workers, *arguments, **(first_only if workers.is_first else {}))
-    except dist.DistError as error:
-        if speaks_for_all():
-            raise UserError("another worker could not go on; with --debug it says why") from error
-        sys.exit(1)  # the first worker is gone, and has said why
-    except RuntimeError:
-        if speaks_for_all():
-            raise
-        sys.exit(1)
+        store, rank, count = meet_under_torchrun(_PATIENCE)
+        dist.init_process_group(_backend(), store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the workers that torchrun started could not meet ({describe(error)})") from error
+    try:
+        return function(Workers(rank, count, device), *arguments, **(first_only if rank == 0 else {}))
+    except Interrupted:
+        raise  # every worker's, and the first says it
+    except Exception as error:
+        said = _reason(error)
+        if not (said or rank == 0) or not _is_first_to_say(store):
+            sys.exit(2)  # another worker has said it, or will
+        if rank == 0:
+            if said:
+                raise
+            raise UserError(_ended_early("")) from error
+        if os.environ.get("FBKIT_DEBUG"):
+            traceback.print_exc()
+        sys.stderr.write(f"fbkit: {said}\n")
+        sys.exit(2)
     finally:
         dist.destroy_process_group()
+
+
+def _is_first_to_say(store: Any) -> bool:
+    """Whether no other worker has said why all of them end: several may fail alike, or one by another's end."""
+    try:
+        return bool(store.add("said", 1) == 1)
+    except RuntimeError:  # the store is gone with the first worker's machine
+        return True
+
+
+def _reason(error: Exception) -> str:
+    """What to tell people; nothing where the error is only that another worker ended."""
+    if isinstance(error, UserError):
+        return str(error)
+    lost = isinstance(error, dist.DistError) or any(word in str(error) for word in _LINE_BROKE)
+    return "" if lost else f"a training worker failed ({describe(error)})"
+
+
+def _ended_early(how: str) -> str:
+    return (
+        f"a training worker ended early{how}, perhaps for want of memory; "
+        "a run that had begun goes on from its last checkpoint with --resume"
+    )
 
 
 def _on_this_machine(
@@ -173,10 +213,7 @@ def _on_this_machine(
                 raise UserError(said) from error
             dead = [process for process in others if process.exitcode not in (None, 0)]
             if dead:
-                raise UserError(
-                    f"a training worker ended early (exit code {dead[0].exitcode}), perhaps for want of memory; "
-                    "a run that had begun goes on from its last checkpoint with --resume"
-                ) from error
+                raise UserError(_ended_early(f" (exit code {dead[0].exitcode})")) from error
             raise
         finally:
             if dist.is_initialized():
@@ -238,6 +275,7 @@ def _other_worker(
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_freed_memory()
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     ready.send_bytes(b"here")
     try:
         _join_group(rank, count, meeting)
@@ -247,8 +285,15 @@ def _other_worker(
     except Exception as error:  # noqa: BLE001  the first worker is gone, or hears the reason and says it
         if os.environ.get("FBKIT_DEBUG"):
             traceback.print_exc()
-        said = str(error) if isinstance(error, UserError) else f"a training worker failed ({describe(error)})"
-        if not any(word in said for word in _LINE_BROKE):
+        if said := _reason(error):
             with suppress(OSError):
                 ready.send_bytes(said.encode(errors="replace"))
+        os._exit(1)
+
+
+def _end_with_the_first() -> None:
+    """End this process when the first worker is gone, also by SIGKILL: alone it may wait for others for hours."""
+    first = multiprocessing.parent_process()
+    if first:
+        first.join()
         os._exit(1)

@@ -24,7 +24,7 @@ stdout = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 class Reporter:
-    """Progress of long work on stderr: bars on a terminal, elsewhere a line a finished stage, nothing if quiet."""
+    """Progress of long work on stderr: bars on a terminal, elsewhere lines as things are done, nothing if quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, quiet=quiet)
@@ -37,6 +37,7 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
+            speed_estimate_period=3600,  # seconds; by default a step of half a minute leaves the time left unknown
             disable=quiet or not self._console.is_terminal,
         )
 
@@ -55,12 +56,13 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """Say something that stays on the screen, in one line."""
-        self._console.print(printable(text), soft_wrap=True)
+        if not self._console.quiet:  # it would lay the line out all the same
+            self._console.print(printable(text), soft_wrap=True)
 
     @contextmanager
-    def stage(self, description: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Open a bar of ``total`` steps; the yielded function counts one step and shows a note."""
-        task = self._bars.add_task(description, total=total, note="")
+    def stage(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+        """Open a bar of ``total`` steps, ``done`` before; the yielded function counts one step and shows a note."""
+        task = self._bars.add_task(description, total=total, completed=done, note="")
         started = time.monotonic()
 
         def advance(note: str = "") -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,11 @@ def write_atomic(path: Path, data: bytes, private: bool = False) -> None:
 
     A private file can be read by its owner alone.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    except OSError as error:
+        error.filename = str(path)  # not the temporary name
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -55,7 +59,7 @@ def write_atomic(path: Path, data: bytes, private: bool = False) -> None:
         Path(temporary).replace(path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
+        if isinstance(error, OSError):
             error.filename = str(path)  # a full disk does not say which file it was
         raise
     sync_folder(path.parent)
@@ -126,6 +130,32 @@ def locked(path: Path, work: str) -> Iterator[None]:
             if error.errno not in _NO_LOCKS:
                 raise
         yield
+
+
+@contextmanager
+def in_turn(path: Path, say_waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold an exclusive lock on a file that is made for it and goes afterwards; wait while another process holds it.
+
+    It spares work and guards nothing: on a file system that has no locks nobody waits, and a process that was killed
+    leaves the file, which is no obstacle. So what is made inside must appear at once, as with ``whole_folder``.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    with path.open("ab") as file:
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say_waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -54,7 +54,9 @@ def two_clients(
     clients = Clients(train=owned, test=owned, training=(0, 1), held_out=(2,))
     built = build_model(recipe.model, dataset.shape, 3, recipe.seed)
     states = ClientStates(Path(tempfile.mkdtemp(prefix="fbkit-test-")))
-    return Federation(recipe, Workers(), dataset, clients, built, ALGORITHMS[algorithm], states, recipe.training.side_by_side or 1)
+    return Federation(
+        recipe, Workers(), dataset, clients, built, ALGORITHMS[algorithm], states, recipe.training.side_by_side or 1
+    )
 
 
 def static_statistics(model: SplitModel) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from PIL import Image
 from fbkit.console import Reporter
 from fbkit.errors import UserError
 from fbkit.train.sources import cache, load_dataset
+from tests.train import processes
 from tests.train.picture_folders import Bytes, by_hand, class_root, files, multiset, recipe
 
 pytestmark = pytest.mark.usefixtures("cache_home")
@@ -108,7 +111,57 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache_home: Path, damage: 
     assert sorted(cache_home.iterdir()) == sorted(entries)
 
 
-def test_who_is_late_uses_what_the_winner_made() -> None:
+def test_processes_that_want_the_same_pictures_take_turns(tmp_path: Path, cache_home: Path) -> None:
+    root = class_root(tmp_path / "data")
+    code = f"""
+import sys, time
+from pathlib import Path
+from fbkit.console import Reporter
+from fbkit.train.sources import folder_dataset, load_dataset
+from tests.train.picture_folders import recipe
+decode, decoded = folder_dataset.decode_picture, []
+def slowly(*arguments):
+    time.sleep(0.1)
+    decoded.append(arguments)
+    return decode(*arguments)
+folder_dataset.decode_picture = slowly
+Path(sys.argv[1]).touch()
+while not Path({str(tmp_path / "go")!r}).exists():
+    time.sleep(0.001)
+data = load_dataset(recipe(Path({str(root)!r})), 1, Reporter())
+print(len(decoded), int(data.train.images.sum()))
+"""
+    ready = [tmp_path / f"ready-{number}" for number in range(3)]
+    started = [processes.start(sys.executable, "-c", code, path, cwd=Path(__file__).parents[2]) for path in ready]
+    while not all(path.exists() for path in ready):
+        assert all(process.poll() is None for process in started), [process.communicate() for process in started]
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    outputs = [process.communicate(timeout=60) for process in started]
+    counts, sums = zip(*(out.split() for out, _ in outputs), strict=True)
+    assert sorted(counts) == ["0", "0", "16"], outputs
+    assert len(set(sums)) == 1
+    said = "reading pictures: another process does it, waiting for it"
+    assert sum(said in errors for _, errors in outputs) == 2
+    assert len(list(cache_home.iterdir())) == 2  # as read, and as arranged for this seed; no lock is left
+
+
+def test_a_lock_that_a_killed_process_left_is_no_obstacle(cache_home: Path) -> None:
+    cache_home.mkdir(parents=True)
+    (cache_home / ".key.lock").touch()
+    found = cache.cached_pictures(
+        "key", 1, (1, 2, 2), lambda row: np.full((1, 2, 2), row, np.uint8), Reporter(quiet=True), "x"
+    )
+    assert len(found.images) == 1
+    assert [path.name for path in cache_home.iterdir()] == ["key"]
+
+
+def test_without_locks_who_is_late_uses_what_the_winner_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+
     def picture(row: int) -> Bytes:
         return np.full((1, 2, 2), row, np.uint8)
 

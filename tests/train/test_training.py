@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +24,8 @@ from fbkit.train.run_folder import Run, open_run
 from fbkit.train.training import resume, train
 from fbkit.train.weights import save_weights
 from tests.conftest import FBKIT, SMALL, Outcome, run_fbkit
+from tests.train import processes
+from tests.train.processes import TORCHRUN, children_of, flags, names_in, wait_for_round
 
 WEIGHTS = ("body.safetensors", "head.safetensors")
 
@@ -42,10 +44,6 @@ TWENTY_ROUNDS = (
 
 def weights_of(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in WEIGHTS]
-
-
-def flags(settings: tuple[str, ...]) -> list[str]:
-    return [flag for setting in settings for flag in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +66,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(small_run: Ru
     assert weights_of(other.folder) != weights_of(small_run.folder)
 
 
-def test_torchrun_works_and_gives_the_same_weights(undisturbed: Run, tmp_path: Path) -> None:
-    torchrun = Path(sys.executable).with_name("torchrun")
-    command = [torchrun, "--standalone", "--nproc-per-node", "2", FBKIT, "train", "--out", tmp_path / "run"]
-    result = subprocess.run(
-        [*map(str, command), *flags(TWENTY_ROUNDS)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert weights_of(tmp_path / "run") == weights_of(undisturbed.folder)
-    assert result.stdout.count("run folder:") == 1
-
-
 def test_torchrun_says_what_is_wrong_once(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    torchrun = Path(sys.executable).with_name("torchrun")
-    command = [torchrun, "--standalone", "--nproc-per-node", "2", FBKIT, "train", "--out", tmp_path / "taken"]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120)
-    assert result.returncode != 0
-    assert result.stderr.count("exists already; choose another folder") == 1
-    assert "RuntimeError" not in result.stderr
+    command = (TORCHRUN, "--standalone", "--nproc-per-node", "2", FBKIT, "train", "--out", tmp_path / "taken")
+    process = processes.start(*command)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert errors.count("exists already; choose another folder") == 1
+    assert "RuntimeError" not in errors
 
 
 def test_a_run_folder_holds_what_its_format_says(small_run: Run) -> None:
@@ -125,18 +112,8 @@ def test_fedbabus_head_in_the_run_is_the_one_drawn_from_the_seed(small_run: Run)
     assert torch.equal(head["bias"], start.head.bias)
 
 
-def wait_for_round(folder: Path, number: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if (folder / "metrics.jsonl").exists() and len(read_metrics(folder)) >= number:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"no round {number} within two minutes")
-
-
 def start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
-    command = [str(FBKIT), "train", "--out", str(folder), *flags(TWENTY_ROUNDS), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return processes.start_training(folder, TWENTY_ROUNDS, *more)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -182,39 +159,58 @@ def test_sigterm_to_every_process_stops_after_the_round(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     stopped = read_metrics(folder)[-1]["round"]
     assert errors.strip().splitlines()[-1].startswith(f"fbkit: stopped after round {stopped} ")
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"round-{stopped:05d}.safetensors"]
+    assert names_in(folder / "checkpoints")[-1] == f"round-{stopped:05d}.safetensors"
 
 
-def test_a_killed_run_resumes_from_its_last_checkpoint_to_the_same_weights(undisturbed: Run, tmp_path: Path) -> None:
+def test_of_two_that_begin_or_go_on_with_one_run_one_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = start_training(folder, "--workers", "2", "--set", "training.checkpoint_every=3")
-    wait_for_round(folder, 7)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert len(list((folder / "checkpoints").iterdir())) >= 1
-    resume(folder, workers=2)
-    assert weights_of(folder) == weights_of(undisturbed.folder)
-    assert [line["round"] for line in read_metrics(folder)] == list(range(1, 21))
-
-
-def test_two_cannot_work_on_one_run(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    process = start_training(folder, "--workers", "1", "--set", "training.rounds=100000")
+    endless = ("--workers", "1", "--set", "training.rounds=100000")
+    both = [start_training(folder, *endless, "--resume") for _ in range(2)]
     wait_for_round(folder, 1)
     with pytest.raises(UserError, match="another fbkit train works there"):
         resume(folder, workers=1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    while all(process.poll() is None for process in both):
+        time.sleep(0.01)
+    works, refused = sorted(both, key=lambda process: process.poll() is not None)
+    _, errors = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert re.search(f"{folder}: (another fbkit train works there|cannot be made|exists already)", errors), errors
+    assert works.poll() is None
+    os.killpg(works.pid, signal.SIGKILL)
+    works.communicate(timeout=60)
+
+
+def test_resume_with_a_recipe_begins_a_run_that_is_not_there_and_refuses_that_of_another(
+    small_run: Run, tmp_path: Path, fbkit: Callable[..., Outcome]
+) -> None:
+    command = ("train", "--out", tmp_path / "run", "--workers", 1, "--resume", *flags(SMALL))
+    began = fbkit(*command)
+    assert began.code == 0, began.err
+    assert weights_of(tmp_path / "run") == weights_of(small_run.folder)
+    lines = [line for line in began.err.splitlines() if " round " in line]  # one a round, where there is no terminal
+    assert [line.partition(":")[0] for line in lines] == [f"fedbabu round {number}/3" for number in (1, 2, 3)]
+    assert all(re.search(r": loss \d+\.\d{3}, \d+ pictures/s", line) for line in lines)
+    assert ["accuracy before personalization" in line for line in lines] == [False, True, True]
+    complete = fbkit(*command)
+    assert (complete.code, complete.err) == (0, "")
+    for change, said in (
+        ("training.rounds=4", "was begun with training.rounds = 3, not 4; to go on with it leave RECIPE and --set"),
+        ("personalization=[]", "was begun with personalization = "),
+    ):
+        outcome = fbkit(*command, "--set", change)
+        assert outcome.code == 2
+        assert said in outcome.err
+    outcome = fbkit("train", "--out", tmp_path / "run", *flags(SMALL))
+    assert outcome.code == 2
+    assert "exists already; choose another folder, or go on with this run: --resume" in outcome.err
 
 
 def test_a_worker_that_dies_ends_the_run_in_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start_training(folder, "--workers", "2", "--set", "training.rounds=100000")
     wait_for_round(folder, 3)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    assert len(workers) == 1
-    os.kill(int(workers[0]), signal.SIGKILL)
+    (worker,) = children_of(process.pid)
+    os.kill(worker, signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "a training worker ended early (exit code -9)" in errors
@@ -324,7 +320,6 @@ def test_commands_refuse_bad_input_in_one_line(tmp_path: Path, fbkit: Callable[.
         (("train", "--out", tmp_path / "new", "--set", "training.rounds=0"), "training.rounds: "),
         (("train", "--out", tmp_path / "new", "--set", "clients.count=7"), "clients.held_out = 10 leaves none"),
         (("train", "--out", tmp_path / "new", "--resume"), "new: no such run folder"),
-        (("train", "--out", tmp_path / "new", "--resume", "--set", "seed=1"), "--resume goes on with the run's own"),
         (("train", "--out", tmp_path / "new", "--set", "clients.shards_per_client=3", "--workers", "1",
           "--set", "clients.count=33"), "cannot be dealt evenly"),
     ]  # fmt: skip

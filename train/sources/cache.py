@@ -3,6 +3,8 @@
 CACHE/fbkit/pictures/KEY/images.npy    uint8 [N, channels, height, width]; zeros where a picture is broken
                          sums.npy      int64 [N, channels, 2], each picture's sums (see ``channel_sums``)
                          index.json    which pictures are broken, and why the first of them is
+
+Processes that want the same pictures take turns, and all but the first find them made.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from fbkit.console import Reporter
 from fbkit.errors import UserError
-from fbkit.files import read_json, whole_folder, write_json
+from fbkit.files import in_turn, read_json, whole_folder, write_json
 from fbkit.train.sources.assembling import channel_sums
 from fbkit.train.workers import usable_cores
 
@@ -84,20 +86,35 @@ def cached_pictures(
         UserError: the cache cannot be written; and what ``make`` raises, after which nothing is kept.
     """
     folder = cache_folder() / key
-    for _ in range(3):  # again only if another process makes or removes the same folder meanwhile
+    found = _open(folder, count, shape)
+    if found:
+        return found
+
+    def say_waiting() -> None:
+        reporter.line(f"{stage}: another process does it, waiting for it")
+
+    try:
+        _check_writable(folder.parent)
+        with in_turn(folder.parent / f".{key}.lock", say_waiting):
+            return _opened_or_made(folder, count, shape, make, reporter, stage)
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent}: the cache of decoded pictures cannot be written ({error.strerror}); "
+            "make room, or set XDG_CACHE_HOME to another folder"
+        ) from error
+
+
+def _opened_or_made(
+    folder: Path, count: int, shape: Shape, make: Callable[[int], Bytes | str], reporter: Reporter, stage: str
+) -> Cached:
+    for _ in range(3):  # again only where there are no locks, and another process makes or removes the same folder
         found = _open(folder, count, shape)
         if found:
             return found
+        _set_aside(folder)
         try:
-            _check_writable(folder.parent)
-            _set_aside(folder)
             with whole_folder(folder) as partial:
                 _make(partial, count, shape, make, reporter, stage)
-        except OSError as error:
-            raise UserError(
-                f"{folder.parent}: the cache of decoded pictures cannot be written ({error.strerror}); "
-                "make room, or set XDG_CACHE_HOME to another folder"
-            ) from error
         except UserError:
             if not folder.exists():
                 raise
