@@ -39,7 +39,7 @@ def pooled_statistics(federation: Federation, layers: Sequence[str], static: Seq
         total.add([*means, *squares], weight=len(federation.clients.train[client]))
     workers.add_up(total.buffer)
     pooled = total.mean()
-    return _from_means(layers, pooled[: len(layers)], pooled[len(layers) :])
+    return from_means(layers, pooled[: len(layers)], pooled[len(layers) :])
 
 
 def client_statistics(federation: Federation, client: int) -> Statistics:
@@ -49,10 +49,10 @@ def client_statistics(federation: Federation, client: int) -> Statistics:
         return {}
     judge_by(federation.model, "batch")
     modules = norm_layers(federation.model)
-    return _from_means(layers, *_client_means(federation, client, [modules[layer] for layer in layers]))
+    return from_means(layers, *_client_means(federation, client, [modules[layer] for layer in layers]))
 
 
-def _from_means(layers: Sequence[str], means: Sequence[Tensor], squares: Sequence[Tensor]) -> Statistics:
+def from_means(layers: Sequence[str], means: Sequence[Tensor], squares: Sequence[Tensor]) -> Statistics:
     """Mean and variance from the mean input and the mean squared input of each layer."""
     return {
         layer: (mean.float(), (square - mean**2).clamp_min(0).float())

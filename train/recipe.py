@@ -234,18 +234,23 @@ def load_recipe(path: Path | None = None, settings: Sequence[str] = ()) -> Recip
         UserError: no such file, not TOML, an unknown key, an impossible value; the message names it.
     """
     path = path or DEFAULT_RECIPE
-    try:
-        values = tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: no recipe can be read there ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML ({error})") from error
+    values = read_toml(path)
     recipe = parse_recipe(values, str(path))
     if settings:
         for setting in settings:
             _apply(values, setting)
         recipe = parse_recipe(values, "--set")
     return _with_whole_paths(recipe)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A recipe file's values, not checked yet; raise UserError where it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: no recipe can be read there ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not TOML ({error})") from error
 
 
 def _with_whole_paths(recipe: Recipe) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ WORKLOAD, CHANNELS_LAST = "workload", "workload-channels-last"
 
 # FedAvg, since all have it: 100 clients, ten of them in a round, batches of 50. The pictures are dealt evenly, so that
 # a few rounds reach an accuracy that can be compared to a point.
-_RECIPE = {
+_RECIPE: dict[str, Any] = {
     "seed": 0,
     "data": {"crop_padding": 4, "flip": True},
     "clients": {"count": 100, "partition": "iid"},
@@ -55,8 +56,8 @@ def prepare(out: Path, rounds: int, warmup_rounds: int, width: int) -> Prepared:
 
     ``benchmarks/rivals/workload.py`` says what is in them. recipe.toml is fbkit's own.
     """
-    values = {**_RECIPE, "model": {"width": width}, "training": {**_RECIPE["training"], "rounds": rounds}}  # type: ignore[dict-item]
-    values["training"]["checkpoint_every"] = rounds  # type: ignore[index]
+    training = {**_RECIPE["training"], "rounds": rounds, "checkpoint_every": rounds}
+    values = {**_RECIPE, "model": {"width": width}, "training": training}
     recipe = parse_recipe(values, "the benchmark's recipe")
     dataset = load_dataset(recipe.data, recipe.seed)
     clients = partition(dataset, recipe.clients, recipe.seed)
@@ -71,17 +72,16 @@ def prepare(out: Path, rounds: int, warmup_rounds: int, width: int) -> Prepared:
     cohorts = [sample_cohort(recipe, clients.training, number) for number in range(1, rounds + 1)]
     np.save(folder / "cohorts.npy", np.array(cohorts, np.int64))
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "weights.safetensors")
-    training = recipe.training
     spec = {
         "format": "fbkit.workload",
         "version": 1,
         "rounds": rounds,
         "warmup_rounds": warmup_rounds,
-        "batch_size": training.batch_size,
-        "local_epochs": training.local_epochs,
+        "batch_size": recipe.training.batch_size,
+        "local_epochs": recipe.training.local_epochs,
         "learning_rates": [recipe.learning_rate(number) for number in range(1, rounds + 1)],
-        "momentum": training.momentum,
-        "weight_decay": training.weight_decay,
+        "momentum": recipe.training.momentum,
+        "weight_decay": recipe.training.weight_decay,
         "weighting": "clients",
         "crop_padding": recipe.data.crop_padding,
         "flip": recipe.data.flip,

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from fbkit.errors import UserError
 from fbkit.train.flower.letters import Description, Letter
-from fbkit.train.norm_statistics import Statistics
+from fbkit.train.norm_statistics import Statistics, from_means
 from fbkit.train.reduction import ReproducibleSum
-
-Numbers = tuple[float, ...]
+from fbkit.train.sources.assembling import Numbers, mean_and_std
 
 
 def pooled_normalisation(said: Sequence[Description], channels: int, pixels: int) -> tuple[Numbers, Numbers]:
@@ -31,13 +30,8 @@ def pooled_normalisation(said: Sequence[Description], channels: int, pixels: int
             raise UserError(f"client {silo.client} sent sums of {len(silo.sums)} channels, not {channels}")
         if not all(0 <= a <= most and 0 <= b <= 255 * most for a, b in zip(silo.sums, silo.squares, strict=True)):
             raise UserError(f"client {silo.client} sent sums that {silo.train_pictures} pictures cannot have")
-    count = sum(silo.train_pictures for silo in said) * pixels
-    mean = np.sum([silo.sums for silo in said], axis=0) / count / 255
-    std = np.sqrt(np.maximum(np.sum([silo.squares for silo in said], axis=0) / count / 255**2 - mean**2, 0))
-    return (
-        tuple(round(float(value), 4) for value in mean),
-        tuple(max(round(float(value), 4), 1e-4) for value in std),
-    )
+    sums = np.sum([[silo.sums, silo.squares] for silo in said], axis=0).T
+    return mean_and_std(sums, sum(silo.train_pictures for silo in said) * pixels)
 
 
 def read_statistics(layers: Mapping[str, int], letter: Letter) -> list[Tensor]:
@@ -70,10 +64,7 @@ def pooled_statistics(
     for number, values in answers.items():
         total.add(values, weights[number])
     pooled = total.mean()
-    return {
-        layer: (mean.float(), (square - mean**2).clamp_min(0).float())
-        for layer, mean, square in zip(layers, pooled[: len(layers)], pooled[len(layers) :], strict=True)
-    }
+    return from_means(layers, pooled[: len(layers)], pooled[len(layers) :])
 
 
 def mean_loss(losses: Mapping[int, float], weights: Mapping[int, int]) -> float:

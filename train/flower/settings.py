@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fbkit.errors import UserError
 from fbkit.train.flower.terms import refuse_unsuited
-from fbkit.train.recipe import Recipe, parse_recipe
+from fbkit.train.recipe import Recipe, parse_recipe, read_toml
 from fbkit.train.sources.assembling import check_classes
 
 
@@ -58,12 +57,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         UserError: no such file, not TOML, an impossible value, or something that silos cannot do.
     """
-    try:
-        values = tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: no recipe can be read there ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML ({error})") from error
+    values = read_toml(path)
     data = values.setdefault("data", {})
     if isinstance(data, dict):
         for key in ("source", "root"):

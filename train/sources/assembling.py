@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def assemble(
             )
     if not mean:
         height, width = train.images.shape[2:]
-        mean, std = _normalisation(channel_sums(train.images.numpy()) if sums is None else sums, height * width)
+        each = channel_sums(train.images.numpy()) if sums is None else sums
+        mean, std = mean_and_std(each.sum(axis=0), len(each) * height * width)
     fingerprint = fingerprint or _fingerprint(train, test, classes)
     return Dataset(train, test, tuple(classes), mean, std, fingerprint, owners)
 
@@ -63,9 +65,14 @@ def channel_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     return result
 
 
-def _normalisation(sums: NDArray[np.int64], pixels: int) -> tuple[Numbers, Numbers]:
-    """Mean and std by channel of values in 0..1, to 4 decimals, from the pictures' sums and pixels in each."""
-    totals = sums.sum(axis=0) / (len(sums) * pixels)
+def mean_and_std(sums: NDArray[Any], pixels: int) -> tuple[Numbers, Numbers]:
+    """Mean and std by channel of values in 0..1, to 4 decimals.
+
+    Args:
+        sums: [C, 2], of values (0..255) and of squared values over all pictures.
+        pixels: in all pictures together.
+    """
+    totals = sums / pixels
     mean = totals[:, 0] / 255
     std = np.sqrt(np.maximum(totals[:, 1] / 255**2 - mean**2, 0))
     return (
