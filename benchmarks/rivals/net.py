@@ -12,10 +12,14 @@ from workload import Spec
 
 
 class Net(nn.Module):
-    """Four times convolution, normalisation by the batch, ReLU and 2x2 maximum; then a linear head."""
+    """Four times convolution, normalisation by the batch, ReLU and 2x2 maximum; then a linear head.
 
-    def __init__(self, shape: tuple[int, int, int], width: int, classes: int) -> None:
+    With ``bfloat16`` layers compute in mixed precision; weights and logits are float32 all the same.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int, classes: int, bfloat16: bool = False) -> None:
         super().__init__()
+        self.bfloat16 = bfloat16
         channels, height, breadth = shape
         layers: list[nn.Module] = []
         for _ in range(4):
@@ -31,13 +35,14 @@ class Net(nn.Module):
         self.head = nn.Linear(width * height * breadth, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.body(images))
-        return logits
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            logits: Tensor = self.head(self.body(images))
+        return logits.float()
 
 
 def make_net(shape: tuple[int, int, int], spec: Spec, weights: Mapping[str, NDArray[np.float32]]) -> Net:
-    """The net with these weights, in the layout that the workload asks for."""
-    net = Net(shape, spec.width, spec.classes)
+    """The net with these weights, in the layout and the precision that the workload asks for."""
+    net = Net(shape, spec.width, spec.classes, spec.bfloat16)
     net.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
     layout = torch.channels_last if spec.channels_last else torch.contiguous_format
     return net.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]

@@ -43,6 +43,7 @@ class Spec:
     seed: int
     workers: int
     channels_last: bool
+    bfloat16: bool
 
 
 @dataclass(frozen=True)

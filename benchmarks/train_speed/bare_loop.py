@@ -49,7 +49,9 @@ def main(workload: Path, out: Path, threads: int) -> None:
             own = clients.train[client]
             for images, labels in batcher.shuffled(dataset.train, own, settings.local_epochs, generator):
                 optimizer.zero_grad(set_to_none=True)
-                cross_entropy(model(images), labels).backward()
+                with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                    loss = cross_entropy(model(images), labels)
+                loss.backward()
                 optimizer.step()
                 seen += len(labels)
         now = time.monotonic()

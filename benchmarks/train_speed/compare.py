@@ -12,7 +12,7 @@ import torch
 
 import fbkit.benchmarks
 from fbkit.benchmarks.train_speed.contender import Contender, Outcome, run_contender
-from fbkit.benchmarks.train_speed.workload import CHANNELS_LAST, WORKLOAD, Prepared, prepare
+from fbkit.benchmarks.train_speed.workload import BFLOAT16, CHANNELS_LAST, WORKLOAD, Prepared, prepare
 from fbkit.console import Reporter
 from fbkit.errors import UserError
 from fbkit.train.data import Batcher
@@ -21,12 +21,12 @@ from fbkit.train.models import judge_by
 BARE = {1: "bare loop, 1 thread", 2: "bare loop, 2 threads"}
 FBKIT = {1: "fbkit, 1 worker", 2: "fbkit, 2 workers"}
 FLOWER, PFL = "Flower, 2 actors", "pfl, 2 processes"
-RIVALS = {
-    FLOWER: ("flower_simulation.py", WORKLOAD),
-    f"{FLOWER}, channels last": ("flower_simulation.py", CHANNELS_LAST),
-    PFL: ("pfl_simulation.py", WORKLOAD),
-    f"{PFL}, channels last": ("pfl_simulation.py", CHANNELS_LAST),
-}
+SCRIPTS = {FLOWER: "flower_simulation.py", PFL: "pfl_simulation.py"}
+
+
+def half(name: str) -> str:
+    """The same contender in mixed precision."""
+    return f"{name}, bfloat16"
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,13 @@ class Goal:
 
 GOALS = (
     Goal(FBKIT[1], BARE[1], 0.95),
+    Goal(half(FBKIT[1]), half(BARE[1]), 0.95),
     Goal(FBKIT[2], FBKIT[1], 1.85),
+    Goal(half(FBKIT[2]), half(FBKIT[1]), 1.85),
     Goal(FBKIT[2], FLOWER, 4.0),
+    Goal(half(FBKIT[2]), FLOWER, 4.0),
     Goal(FBKIT[2], PFL, 2.0),
+    Goal(half(FBKIT[2]), PFL, 2.0),
 )
 
 
@@ -50,11 +54,13 @@ GOALS = (
 class Measured:
     """A contender over all turns.
 
-    speeds: pictures a second, one for each turn, rounds of warming up left out. accuracy: percent, of the last turn's
-    model; None for the bare loop, which makes none that could be compared.
+    limit: the name of the bare loop with as many threads and the same precision. speeds: pictures a second, one for
+    each turn, rounds of warming up left out. accuracy: percent, of the last turn's model; None for the bare loop,
+    which makes none that could be compared.
     """
 
     threads: int
+    limit: str
     speeds: tuple[float, ...]
     startup_seconds: float
     peak_bytes: int
@@ -71,7 +77,8 @@ def contenders(rivals: Path | None) -> list[Contender]:
     """fbkit and the bare loop and, where there is a Python that has them, the rivals."""
     own = [sys.executable, "-m"]
     found = [
-        Contender(name, [*own, f"fbkit.benchmarks.train_speed.{module}"], WORKLOAD, [str(threads)], threads)
+        Contender(named(name), [*own, f"fbkit.benchmarks.train_speed.{module}"], workload, [str(threads)], threads)
+        for named, workload in ((str, WORKLOAD), (half, BFLOAT16))
         for names, module in ((BARE, "bare_loop"), (FBKIT, "fbkit_contender"))
         for threads, name in names.items()
     ]
@@ -80,8 +87,9 @@ def contenders(rivals: Path | None) -> list[Contender]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; the rivals come with a clone of fbkit, not with the package")
         found += [
-            Contender(name, [str(rivals), str(folder / script)], workload, [], 2)
-            for name, (script, workload) in RIVALS.items()
+            Contender(f"{name}{manner}", [str(rivals), str(folder / script)], workload, [], 2)
+            for name, script in SCRIPTS.items()
+            for manner, workload in (("", WORKLOAD), (", channels last", CHANNELS_LAST), (", bfloat16", BFLOAT16))
         ]
     return found
 
@@ -111,6 +119,7 @@ def compare(
     return {
         entrant.name: Measured(
             threads=entrant.threads,
+            limit=half(BARE[entrant.threads]) if entrant.workload == BFLOAT16 else BARE[entrant.threads],
             speeds=tuple(_speed(outcome, warmup_rounds) for outcome in outcomes[entrant.name]),
             startup_seconds=float(np.median([outcome.startup_seconds for outcome in outcomes[entrant.name]])),
             peak_bytes=max(outcome.peak_bytes for outcome in outcomes[entrant.name]),
@@ -129,8 +138,8 @@ def ratio(found: Mapping[str, Measured], one: str, other: str) -> tuple[float, f
 
 
 def overhead_of_a_round(found: Mapping[str, Measured], name: str, pictures: int) -> float:
-    """Seconds that a round of so many pictures takes longer than the bare loop with as many threads."""
-    return pictures / found[name].speed - pictures / found[BARE[found[name].threads]].speed
+    """Seconds that a round of so many pictures takes longer than the bare loop that is its limit."""
+    return pictures / found[name].speed - pictures / found[found[name].limit].speed
 
 
 def _speed(outcome: Outcome, warmup_rounds: int) -> float:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fbkit import plotting
 from fbkit.benchmarks.machine import describe_machine
-from fbkit.benchmarks.train_speed.compare import BARE, GOALS, Measured, overhead_of_a_round, ratio
+from fbkit.benchmarks.train_speed.compare import GOALS, Measured, overhead_of_a_round, ratio
 
 COLUMNS = ("contender", "threads", "turn", "pictures_per_second", "startup_seconds", "peak_bytes", "accuracy")
 
@@ -31,8 +31,8 @@ def table(found: Mapping[str, Measured], pictures: int) -> list[list[str]]:
     """The header, then a row for each contender; ``pictures``: of a round."""
     rows = [["contender", "pictures/s", "of the bare loop", "overhead a round", "start", "memory", "accuracy"]]
     for name, measured in found.items():
-        share = ratio(found, name, BARE[measured.threads])[0]
-        is_bare = name in BARE.values()
+        share = ratio(found, name, measured.limit)[0]
+        is_bare = name == measured.limit
         rows.append(
             [
                 name,
@@ -86,7 +86,7 @@ def draw(found: Mapping[str, Measured], path: Path) -> None:
         figure = Figure(figsize=(8.5, 0.45 * len(found) + 1.1), layout="constrained")
         axes = figure.subplots()
         for row, (name, measured) in enumerate(found.items()):
-            place = 0 if name.startswith("fbkit") else 1 if name in BARE.values() else 2
+            place = 0 if name.startswith("fbkit") else 1 if name == measured.limit else 2
             axes.barh(row, measured.speed, 0.66, color=plotting.COLOURS[place], alpha=0.75)
             axes.plot(measured.speeds, [row] * len(measured.speeds), ".", color=plotting.INK, markersize=4)
             axes.annotate(f" {measured.speed:.0f}", (max(measured.speeds), row), va="center", fontsize=9)

@@ -20,7 +20,7 @@ from fbkit.train.partition import Clients, partition
 from fbkit.train.recipe import Recipe, load_recipe, parse_recipe, recipe_to_toml
 from fbkit.train.sources import load_dataset
 
-WORKLOAD, CHANNELS_LAST = "workload", "workload-channels-last"
+WORKLOAD, CHANNELS_LAST, BFLOAT16 = "workload", "workload-channels-last", "workload-bfloat16"
 
 # FedAvg, since all have it: 100 clients, ten of them in a round, batches of 50. The pictures are dealt evenly, so that
 # a few rounds reach an accuracy that can be compared to a point.
@@ -52,9 +52,9 @@ class Prepared:
 
 
 def prepare(out: Path, rounds: int, warmup_rounds: int, width: int) -> Prepared:
-    """Make the workload's folders in ``out``: the same twice, but for the layout that it asks for.
+    """Make the workload's folders in ``out``: the same, but for the layout and the precision that they ask for.
 
-    ``benchmarks/rivals/workload.py`` says what is in them. recipe.toml is fbkit's own.
+    ``benchmarks/rivals/workload.py`` says what is in them. recipe.toml is fbkit's own, which is channels last always.
     """
     training = {**_RECIPE["training"], "rounds": rounds, "checkpoint_every": rounds}
     values = {**_RECIPE, "model": {"width": width}, "training": training}
@@ -92,9 +92,12 @@ def prepare(out: Path, rounds: int, warmup_rounds: int, width: int) -> Prepared:
         "seed": recipe.seed,
         "workers": 2,
     }
-    write_json(folder / "spec.json", spec | {"channels_last": False})
-    shutil.copytree(folder, out / CHANNELS_LAST)
-    write_json(out / CHANNELS_LAST / "spec.json", spec | {"channels_last": True})
+    for name, channels_last, bfloat16 in ((CHANNELS_LAST, True, False), (BFLOAT16, True, True)):
+        shutil.copytree(folder, out / name)
+        write_json(out / name / "spec.json", spec | {"channels_last": channels_last, "bfloat16": bfloat16})
+    write_json(folder / "spec.json", spec | {"channels_last": False, "bfloat16": False})
+    half = parse_recipe({**values, "training": {**training, "precision": "bfloat16"}}, "the benchmark's recipe")
+    write_atomic(out / BFLOAT16 / "recipe.toml", recipe_to_toml(half).encode())
     return Prepared(recipe, dataset, clients, model)
 
 

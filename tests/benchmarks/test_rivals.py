@@ -48,6 +48,7 @@ SPEC: dict[str, Any] = {
     "seed": 3,
     "workers": 2,
     "channels_last": True,
+    "bfloat16": False,
 }
 
 
@@ -114,6 +115,17 @@ def test_the_net_is_fbkits(
     assert weights.keys() == start.keys()
     for name, values in start.items():
         assert np.array_equal(weights[name], values)
+
+
+def test_the_net_in_mixed_precision_computes_nearly_the_same(rival: Callable[[str], ModuleType]) -> None:
+    images = torch.randn(9, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    exact = rival("net").Net((1, 28, 28), 6, 5)
+    rough = rival("net").Net((1, 28, 28), 6, 5, bfloat16=True)
+    rough.load_state_dict(exact.state_dict())
+    difference = (rough(images) - exact(images)).abs().max()
+    assert rough(images).dtype == torch.float32
+    assert 1e-5 < difference < 0.1 * exact(images).abs().max()
 
 
 def test_batches_hold_each_picture_once_normalised_as_fbkit_does(rival: Callable[[str], ModuleType]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fbkit.benchmarks.train_speed.compare import BARE, FBKIT, GOALS, Measured, overhead_of_a_round, ratio
+from fbkit.benchmarks.train_speed.compare import BARE, FBKIT, GOALS, Measured, half, overhead_of_a_round, ratio
 from fbkit.benchmarks.train_speed.contender import Contender, run_contender
 from fbkit.benchmarks.train_speed.report import goals
 from fbkit.benchmarks.train_speed.workload import prepare
@@ -20,7 +20,7 @@ Run = Callable[..., Outcome]
 
 
 def measured(*speeds: float, threads: int = 1) -> Measured:
-    return Measured(threads, speeds, 1.0, 2**20, None, {}, ())
+    return Measured(threads, BARE[threads], speeds, 1.0, 2**20, None, {}, ())
 
 
 def test_ratios_are_taken_turn_by_turn() -> None:
@@ -31,7 +31,7 @@ def test_ratios_are_taken_turn_by_turn() -> None:
 
 
 def test_every_goal_names_contenders_that_there_are() -> None:
-    assert {goal.one for goal in GOALS} <= set(FBKIT.values())
+    assert {goal.one for goal in GOALS} <= {*FBKIT.values(), *map(half, FBKIT.values())}
 
 
 def test_the_command_measures_fbkit_and_the_bare_loop(fbkit: Run, tmp_path: Path) -> None:
@@ -39,10 +39,11 @@ def test_the_command_measures_fbkit_and_the_bare_loop(fbkit: Run, tmp_path: Path
     shown = fbkit("bench", "train", "--out", out, "--rounds", 2, "--warmup", 1, "--turns", 1, "--width", 4)
     assert shown.code == 0, shown.err
     rows = list(csv.DictReader((out / "speed.csv").open()))
-    assert [row["contender"] for row in rows] == [*BARE.values(), *FBKIT.values()]
+    names = [*BARE.values(), *FBKIT.values()]
+    assert [row["contender"] for row in rows] == [*names, *map(half, names)]
     assert all(float(row["pictures_per_second"]) > 0 and int(row["peak_bytes"]) > 50 * 2**20 for row in rows)
-    accuracies = {row["accuracy"] for row in rows if row["contender"] in FBKIT.values()}
-    assert len(accuracies) == 1  # one worker and two train the same model
+    for same in (FBKIT.values(), [*map(half, FBKIT.values())]):  # one worker and two train the same model
+        assert len({row["accuracy"] for row in rows if row["contender"] in same}) == 1
     assert "the goal is 1.85" in (out / "speed.md").read_text()
 
 
