@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from fbkit.device_runtime.head import Head
     from fbkit.device_runtime.manifest import read_manifest
     from fbkit.device_runtime.personalizer import Personalizer
+    from fbkit.device_runtime.solvers.exact import ExactFit, fit_exact
     from fbkit.device_runtime.solvers.sgd import Schedule
 
 __getattr__ = lazy_names(
     __name__,
     {
         "Bundle": "bundle",
+        "ExactFit": "solvers.exact",
         "Head": "head",
         "Personalizer": "personalizer",
         "Schedule": "solvers.sgd",
         "check_bundle": "checking",
+        "fit_exact": "solvers.exact",
         "read_manifest": "manifest",
     },
 )
 
-__all__ = ["Bundle", "Head", "Personalizer", "Schedule", "check_bundle", "read_manifest"]
+__all__ = ["Bundle", "ExactFit", "Head", "Personalizer", "Schedule", "check_bundle", "fit_exact", "read_manifest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Protocol
 
 import numpy as np
@@ -27,13 +28,32 @@ def open_body(manifest: Manifest, data: bytes, threads: int | None) -> Body:
     Raises:
         UserError: the file cannot be loaded, or its runtime is not installed.
     """
+    return open_network(manifest, manifest.body, manifest.features, data, threads)
+
+
+def open_network(manifest: Manifest, name: str, width: int, data: bytes, threads: int | None) -> Body:
+    """As ``open_body``, for any file ``name`` that takes the body's images and gives ``width`` numbers for each."""
     if manifest.target == "onnx":
         from fbkit.device_runtime.onnx_runtime import OnnxBody
 
-        return OnnxBody(data, manifest.body, manifest.features, threads)
+        return OnnxBody(data, name, width, threads)
     from fbkit.device_runtime.pte_runtime import PteBody, open_program
 
-    return PteBody(open_program(data, manifest.body), manifest.body_batches, manifest.features)
+    return PteBody(open_program(data, name), manifest.body_batches, width, name)
+
+
+def import_runtime(target: str) -> None:
+    """Import what runs a target's files.
+
+    Raises:
+        NoRuntime: it is not installed.
+    """
+    if target == "onnx":
+        import_module("fbkit.device_runtime.onnx_runtime")
+    else:
+        from fbkit.device_runtime.pte_runtime import find_runtime
+
+        find_runtime()
 
 
 def normalise(pictures: Bytes, spec: InputSpec) -> Float:

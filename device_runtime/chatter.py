@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
-_ERROR_MARK = "E "
+from fbkit.errors import UserError
+
+# "E 00:00:00.001 executorch:program.cpp:67] reason", or without level and time "[program.cpp:67] reason".
+_LOG_LINE = re.compile(r"(?:E [^\]]*|\[[^\]]*)\] (.+)")
 
 
 @contextmanager
@@ -28,17 +32,17 @@ def without_chatter() -> Iterator[None]:
     logging.disable(max(before, logging.WARNING))
     if sys.stderr:
         sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held, io.StringIO() as held_in_python:
         os.dup2(held.fileno(), 2)
         try:
-            with redirect_stderr(io.StringIO()):
+            with redirect_stderr(held_in_python):
                 yield
-        except ModuleNotFoundError:
+        except (ModuleNotFoundError, UserError):
             raise
         except Exception as error:
             held.seek(0)
-            lines = held.read().decode(errors="replace").splitlines()
-            reasons = [line.partition("] ")[2] for line in lines if line.startswith(_ERROR_MARK)]
+            lines = [*held.read().decode(errors="replace").splitlines(), *held_in_python.getvalue().splitlines()]
+            reasons = [found[1] for found in map(_LOG_LINE.match, lines) if found]
             if reasons:
                 raise RuntimeError(f"{error}: {reasons[-1]}") from error
             raise

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fbkit.device_runtime.tensors import Float
+from fbkit.device_runtime.tensors import Float, first_float
 from fbkit.errors import UserError
 
 # Before the import: some builds open a telemetry database while they are imported.
@@ -35,6 +35,7 @@ class OnnxGraph:
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong comes back as an exception and is said once
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # not onnxruntime's own, which it guesses
         if threads:
             options.intra_op_num_threads = threads
         try:
@@ -51,6 +52,8 @@ class OnnxGraph:
             outputs: list[npt.NDArray[Any]] = self._session.run(None, dict(zip(self.inputs, arrays, strict=True)))
         except Exception as error:
             raise UserError(f"{self._name}: onnxruntime cannot run it ({error})") from error
+        if not all(isinstance(output, np.ndarray) for output in outputs):
+            raise UserError(f"{self._name}: gives something else than tensors")
         return outputs
 
 
@@ -67,10 +70,4 @@ class OnnxBody:
         return np.concatenate(parts)
 
     def _run(self, images: Float) -> Float:
-        features = self._graph.run([images])[0]
-        if features.shape != (len(images), self._features) or features.dtype != np.float32:
-            raise UserError(
-                f"{self._name}: gives {features.dtype} {list(features.shape)}, "
-                f"the manifest says float32 {[len(images), self._features]}"
-            )
-        return features
+        return first_float(self._graph.run([images]), (len(images), self._features), f"{self._name}: it")

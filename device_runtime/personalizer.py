@@ -15,7 +15,7 @@ from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.class_folder import LabelledPicture, read_class_folder
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.profile import changing_profile, find_profile
-from fbkit.device_runtime.solvers.sgd import EpochListener, Schedule, Step, fit_sgd, numpy_step
+from fbkit.device_runtime.solvers.sgd import EpochListener, Schedule, Step, default_schedule, fit_sgd, numpy_step
 from fbkit.device_runtime.tensors import Bytes, Float, Labels
 from fbkit.errors import UserError
 from fbkit.files import sha256_bytes
@@ -103,7 +103,7 @@ class Personalizer:
 
         Args:
             data: the folder.
-            schedule: of SGD; None for the default, 5 epochs at 0.01.
+            schedule: of SGD; None for what the bundle's manifest recommends.
             step: who computes a step: ``numpy_step`` or the bundle's ``graph_step``.
             listener: called after each epoch with its number, the head and the training loss.
 
@@ -113,7 +113,7 @@ class Personalizer:
         if self._folder is None:
             raise UserError("to personalize, give a profile folder to keep the result in")
         bundle = self._bundle
-        schedule = schedule or Schedule()
+        schedule = schedule or default_schedule(bundle.manifest.personalization)
         pictures = read_class_folder(Path(data), bundle.classes)
         profile = find_profile(self._folder, bundle.manifest)
 

@@ -7,13 +7,14 @@ ExecuTorch that exported the program.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fbkit.device_runtime.chatter import without_chatter
-from fbkit.device_runtime.tensors import Float
+from fbkit.device_runtime.tensors import Float, first_float
 from fbkit.errors import UserError
 
 Arrays = list[npt.NDArray[Any]]
@@ -44,33 +45,54 @@ class NumpyRuntimeProgram:
         return list(self._methods[method](arrays))
 
 
+class NoRuntime(UserError):
+    """Nothing that runs .pte files is installed."""
+
+
 def open_program(data: bytes, name: str) -> Program:
     """Load a .pte file on the runtime that is there.
 
     Raises:
-        UserError: no runtime is installed, or the file cannot be loaded.
+        NoRuntime: no runtime is installed.
+        UserError: the file cannot be loaded.
     """
     try:
         with without_chatter():
-            program = _load(data)
+            program = find_runtime()(data)
         return _NamedProgram(program, name)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{name}: no runtime for .pte files is installed; use Python 3.12 or later and pip install 'fbkit[pte]' "
-            "(no torch), or pip install 'fbkit[executorch]' (with torch), or export the run with --target onnx"
-        ) from error
-    except UserError:
-        raise
+    except NoRuntime as error:
+        raise NoRuntime(f"{name}: {error}") from error
     except Exception as error:
         raise UserError(f"{name}: ExecuTorch cannot load it ({error})") from error
 
 
-def _load(data: bytes) -> Program:
+def find_runtime() -> Callable[[bytes], Program]:
+    """What opens a program's bytes on the runtime that is installed.
+
+    Raises:
+        NoRuntime: none is.
+    """
     try:
         from fbkit.device_runtime.executorch_official import OfficialProgram
     except ModuleNotFoundError:
-        return NumpyRuntimeProgram(data)
-    return OfficialProgram(data)
+        try:
+            import executorch_numpy_runtime  # noqa: F401  only whether it is there
+        except ModuleNotFoundError as error:
+            raise NoRuntime(
+                "no runtime for .pte files is installed; use Python 3.12 or later and pip install 'fbkit[pte]' "
+                "(no torch), or pip install 'fbkit[executorch]' (with torch), or export the run with --target onnx"
+            ) from error
+        return NumpyRuntimeProgram
+    return OfficialProgram
+
+
+def has_official_runtime() -> bool:
+    """Whether programs run on the official package.
+
+    Raises:
+        NoRuntime: they run on none.
+    """
+    return find_runtime() is not NumpyRuntimeProgram
 
 
 class _NamedProgram:
@@ -96,8 +118,8 @@ class _NamedProgram:
 class PteBody:
     """A body exported for some fixed batch sizes, as methods b1, b32, ... of one program with shared weights."""
 
-    def __init__(self, program: Program, batch_sizes: tuple[int, ...], features: int) -> None:
-        self._program, self._batch_sizes, self._features = program, batch_sizes, features
+    def __init__(self, program: Program, batch_sizes: tuple[int, ...], features: int, name: str) -> None:
+        self._program, self._batch_sizes, self._features, self._name = program, batch_sizes, features, name
         self.runtime = program.runtime
 
     def features(self, images: Float) -> Float:
@@ -115,10 +137,6 @@ class PteBody:
     def _run(self, images: Float, size: int) -> Float:
         padded = np.zeros((size, *images.shape[1:]), np.float32)
         padded[: len(images)] = images
-        features = self._program.run(f"b{size}", [padded])[0]
-        if features.shape != (size, self._features) or features.dtype != np.float32:
-            raise UserError(
-                f"method b{size} of the body gives {features.dtype} {list(features.shape)}, "
-                f"the manifest says float32 {[size, self._features]}"
-            )
+        outputs = self._program.run(f"b{size}", [padded])
+        features = first_float(outputs, (size, self._features), f"{self._name}: its method b{size}")
         return features[: len(images)].copy()

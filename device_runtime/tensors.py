@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fbkit.errors import UserError
@@ -36,6 +35,19 @@ def read_metadata(data: bytes, origin: str) -> dict[str, str]:
         raise UserError(f"{origin}: not a whole safetensors file ({error})") from error
 
 
+def first_float(outputs: Sequence[npt.NDArray[Any]], shape: tuple[int, ...], origin: str) -> Float:
+    """The first of a graph's outputs, if it is float32 of the given shape.
+
+    Raises:
+        UserError: it is something else, or there is none.
+    """
+    found = [f"{output.dtype} {list(output.shape)}" for output in outputs[:1]] or ["nothing"]
+    expected = f"float32 {list(shape)}"
+    if found != [expected]:
+        raise UserError(f"{origin} gives {found[0]}, the manifest says {expected}")
+    return outputs[0]
+
+
 def unpack_tensors(data: bytes, shapes: Mapping[str, tuple[str, tuple[int, ...]]], origin: str) -> dict[str, Any]:
     """Unpack exactly the tensors that ``shapes`` names, each of the given dtype and shape (-1: any size).
 
@@ -44,10 +56,11 @@ def unpack_tensors(data: bytes, shapes: Mapping[str, tuple[str, tuple[int, ...]]
     """
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # a dtype or a size that numpy does not have fails in ways of its own
         raise UserError(f"{origin}: not a whole safetensors file ({error})") from error
     if tensors.keys() != shapes.keys():
-        raise UserError(f"{origin}: holds {sorted(tensors)}, expected {sorted(shapes)}")
+        found = [name[:40] for name in sorted(tensors)[:8]]
+        raise UserError(f"{origin}: holds {found}, expected {sorted(shapes)}")
     for name, (dtype, shape) in shapes.items():
         array = tensors[name]
         fits = len(array.shape) == len(shape) and all(

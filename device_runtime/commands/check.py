@@ -8,16 +8,18 @@ from typing import Annotated
 import typer
 
 from fbkit.console import show, stdout
+from fbkit.device_runtime.commands.signed_by import SignedBy
 
 
 def check(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    signed_by: SignedBy = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a bundle's files and run its self-test on this machine."""
     from fbkit.device_runtime.checking import check_bundle
 
-    report = check_bundle(bundle)
+    report = check_bundle(bundle, signed_by)
 
     def for_people() -> None:
         stdout.print(f"{bundle}: good")

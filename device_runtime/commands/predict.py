@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from fbkit.console import Reporter, show, stdout
+from fbkit.device_runtime.commands.signed_by import SignedBy
 
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
     profile: Annotated[Path | None, typer.Option(help="Profile folder; without one the shipped head predicts.")] = None,
+    signed_by: SignedBy = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Predict the classes of pictures, with the personal head where there is one."""
@@ -22,7 +24,7 @@ def predict(
     from fbkit.device_runtime.personalizer import Personalizer
 
     with Reporter(quiet=as_json) as reporter:
-        predictions = Personalizer(Bundle.open(bundle), profile, reporter).predict(images)
+        predictions = Personalizer(Bundle.open(bundle, signed_by=signed_by), profile, reporter).predict(images)
 
     def for_people() -> None:
         for prediction in predictions:

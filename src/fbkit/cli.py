@@ -22,8 +22,12 @@ from fbkit.console import speaks_for_all
 from fbkit.device_runtime.commands.check import check
 from fbkit.device_runtime.commands.evaluate import evaluate
 from fbkit.device_runtime.commands.inspect import inspect
+from fbkit.device_runtime.commands.keygen import keygen
+from fbkit.device_runtime.commands.pack import pack
 from fbkit.device_runtime.commands.personalize import personalize
 from fbkit.device_runtime.commands.predict import predict
+from fbkit.device_runtime.commands.sign import sign
+from fbkit.device_runtime.commands.unpack import unpack
 from fbkit.errors import Interrupted, UserError
 from fbkit.export.command import export
 from fbkit.train.command import train
@@ -38,7 +42,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (data, train, evaluate_run, export, inspect, check, personalize, predict, evaluate, demo):
+for command in (
+    *(data, train, evaluate_run, export),
+    *(keygen, sign, pack, unpack),
+    *(inspect, check, personalize, predict, evaluate, demo),
+):
     app.command()(command)
 
 bench = typer.Typer(help="Measure.", no_args_is_help=True)

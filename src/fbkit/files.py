@@ -6,8 +6,10 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,15 +77,32 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object of bounded size.
 
     Raises:
-        UserError: the file is missing, too large, not JSON, or not an object.
+        UserError: the file is missing, or as ``parse_json``.
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a file fbkit wrote")
-        value = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        return parse_json(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """One JSON object; ``path`` is for messages.
+
+    Raises:
+        UserError: it is too large, not JSON, not an object or nested too deep, or it has what readers take differently:
+            a key that stands twice, a number that no float64 can hold.
+    """
+    if len(data) > MAX_JSON_BYTES:
+        raise UserError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a file fbkit wrote")
+    try:
+        value = json.loads(
+            data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_doubles
+        )
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -96,12 +115,71 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return values
+
+
 def _deeper_than(value: Any, depth: int) -> bool:
     if not isinstance(value, dict | list):
         return False
     if depth == 0:
         return True
     return any(_deeper_than(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value))
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """A plain file's bytes, at most ``limit`` and one more, so that a longer file shows. Links are not followed.
+
+    Raises:
+        UserError: it is a link, a folder or a device, or cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # of a pipe, do not wait for a writer
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{path}: not a plain file")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(min(limit, status.st_size) + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path}: not a plain file") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def write_new(path: Path, data: bytes, private: bool = False) -> None:
+    """Write a file that must not be there yet. A private file can be read by its owner alone.
+
+    Raises:
+        UserError: it is there, or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
+    except FileExistsError as error:
+        raise UserError(f"{path}: exists already; choose another name or remove it") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror})") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def refuse_existing(folder: Path) -> None:

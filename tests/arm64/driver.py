@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -50,4 +51,5 @@ def personalize(bundle: Path, pictures: Path, out: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.executable = os.environ.get("DEVICE_PYTHON", sys.executable)  # what a bundle's trial starts
     json.dump(personalize(*map(Path, sys.argv[1:])), sys.stdout)

@@ -13,27 +13,13 @@ from safetensors.numpy import load_file, save_file
 
 from fbkit.device_runtime import Bundle
 from fbkit.device_runtime.manifest import read_manifest
-from fbkit.files import sha256_file
 from tests.conftest import Outcome
+from tests.device_runtime.mutations import part, seal
 
 
 @pytest.fixture
 def copied(bundle_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
-
-
-def seal(folder: Path) -> None:
-    """Rewrite the checksums, as an attacker or a broken exporter would."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    for name in manifest["files"]:
-        manifest["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
-    path.write_text(json.dumps(manifest))
-
-
-def part(folder: Path, role: str) -> Path:
-    name: str = json.loads((folder / "manifest.json").read_text())[role]["file"]
-    return folder / name
 
 
 def test_a_whole_bundle_opens_and_checks(copied: Path, fbkit: Callable[..., Outcome]) -> None:

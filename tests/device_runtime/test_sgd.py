@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbkit.device_runtime import Bundle, Head, Schedule
+from fbkit.device_runtime import Bundle, Head, Personalizer, Schedule
+from fbkit.device_runtime.profile import Profile
 from fbkit.device_runtime.shuffle import epoch_order, splitmix64
 from fbkit.device_runtime.solvers.sgd import Step, fit_sgd, numpy_step
-from fbkit.device_runtime.solvers.step_graph import GraphStep
 from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
+from tests.conftest import Outcome
 
 
 def made_up(count: int, features: int, classes: int, seed: int = 0) -> tuple[Head, Float, Labels]:
@@ -26,26 +30,32 @@ def made_up(count: int, features: int, classes: int, seed: int = 0) -> tuple[Hea
     return head, rng.normal(0, 1, (count, features)).astype(np.float32), rng.integers(0, classes, count)
 
 
-def by_torch(head: Head, features: Float, labels: Labels, schedule: Schedule) -> tuple[Head, list[float]]:
-    layer = torch.nn.Linear(head.weight.shape[1], head.weight.shape[0])
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(head.weight))
-        layer.bias.copy_(torch.from_numpy(head.bias))
-    optimizer = torch.optim.SGD(layer.parameters(), lr=schedule.lr, momentum=schedule.momentum)
+def by_torch(
+    head: Head, features: Float, labels: Labels, schedule: Schedule, classes: Labels
+) -> tuple[Head, list[float]]:
+    """The rows of ``classes``, trained as a layer that has no others; the rest of the head stays as it is."""
+    shipped = [torch.from_numpy(head.weight[classes]), torch.from_numpy(head.bias[classes])]
+    parameters = [tensor.clone().requires_grad_() for tensor in shipped]
+    optimizer = torch.optim.SGD(
+        parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+    )
+    places = torch.from_numpy(np.searchsorted(classes, labels))
     losses = []
     for epoch in range(1, schedule.epochs + 1):
         total = 0.0
         order = torch.from_numpy(epoch_order(len(labels), schedule.seed, epoch))
         for batch in order.split(schedule.batch_size):
-            loss = torch.nn.functional.cross_entropy(
-                layer(torch.from_numpy(features)[batch]), torch.from_numpy(labels)[batch]
-            )
+            logits = torch.nn.functional.linear(torch.from_numpy(features)[batch], *parameters)
+            loss = torch.nn.functional.cross_entropy(logits, places[batch])
+            distance = sum(((now - then) ** 2).sum() for now, then in zip(parameters, shipped, strict=True))
             optimizer.zero_grad()
-            loss.backward()
+            (loss + schedule.penalty / len(labels) / 2 * distance).backward()
             optimizer.step()
             total += float(loss.detach()) * len(batch)
         losses.append(total / len(labels))
-    return Head(layer.weight.detach().numpy(), layer.bias.detach().numpy()), losses
+    weight, bias = head.weight.copy(), head.bias.copy()
+    weight[classes], bias[classes] = (tensor.detach().numpy() for tensor in parameters)
+    return Head(weight, bias), losses
 
 
 @pytest.fixture(params=["numpy", "onnx_bundle", "pte_bundle"])
@@ -58,16 +68,33 @@ def step(request: pytest.FixtureRequest) -> tuple[Step, int]:
     return bundle.graph_step, bundle.manifest.features
 
 
-@pytest.mark.parametrize("schedule", [Schedule(epochs=20, lr=0.05), Schedule(epochs=9, lr=0.1, batch_size=13, seed=4)])
-def test_heads_and_losses_equal_torchs(step: tuple[Step, int], schedule: Schedule) -> None:
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(epochs=20, lr=0.05),
+        Schedule(epochs=9, lr=0.1, batch_size=13, seed=4),
+        Schedule(epochs=9, lr=0.1, batch_size=20, weight_decay=0.02),
+        Schedule(epochs=9, lr=0.1, batch_size=20, penalty=5.0),
+        Schedule(epochs=9, lr=0.05, weight_decay=0.01, penalty=9.0),
+    ],
+)
+@pytest.mark.parametrize("classes", [range(10), (1, 4, 5, 8)])
+def test_heads_and_losses_equal_torchs(step: tuple[Step, int], schedule: Schedule, classes: Sequence[int]) -> None:
+    """With every class and with some left out: 107 pictures, so that the last batch is not full."""
     compute, width = step
-    head, features, labels = made_up(107, width, 10)  # 107: the last batch is not full
-    expected, expected_losses = by_torch(head, features, labels, schedule)
+    head, features, labels = made_up(107, width, 10)
+    allowed = np.array(classes)
+    labels = allowed[labels % len(allowed)]
+    expected, expected_losses = by_torch(head, features, labels, schedule, allowed)
     losses: list[float] = []
-    found = fit_sgd(head, features, labels, schedule, compute, lambda _e, _h, loss: losses.append(loss))
+    mask = None if len(allowed) == 10 else np.isin(np.arange(10), allowed)
+    found = fit_sgd(head, features, labels, schedule, compute, lambda _e, _h, loss: losses.append(loss), mask)
     np.testing.assert_allclose(found.weight, expected.weight, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.bias, expected.bias, rtol=0, atol=1e-5)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    others = np.setdiff1d(np.arange(10), allowed)
+    assert np.array_equal(found.weight[others], head.weight[others])
+    assert np.array_equal(found.bias[others], head.bias[others])
 
 
 def test_the_given_head_is_left_as_it_is(step: tuple[Step, int]) -> None:
@@ -86,11 +113,21 @@ def test_a_rate_that_is_too_high_is_told(step: tuple[Step, int]) -> None:
         fit_sgd(head, features * 1e30, labels, Schedule(lr=1e20), compute)
 
 
-def test_a_batch_larger_than_the_step_graph_takes_is_refused(onnx_bundle: Path) -> None:
-    step: GraphStep = Bundle.open(onnx_bundle).graph_step
-    head, features, labels = made_up(60, Bundle.open(onnx_bundle).manifest.features, 10)
-    with pytest.raises(UserError, match="takes batches of at most 50, asked for 60"):
-        fit_sgd(head, features, labels, Schedule(batch_size=60), step)
+def test_what_is_left_out_is_taken_from_the_bundle(
+    onnx_bundle: Path, client: Path, tmp_path: Path, fbkit: Callable[..., Outcome]
+) -> None:
+    folder = Path(shutil.copytree(onnx_bundle, tmp_path / "bundle"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["personalization"] |= {"epochs": 2, "lr": 0.03, "momentum": 0.8, "batch_size": 40, "penalty": 7.0}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    bundle, profile = Bundle.open(folder), tmp_path / "profile"
+    command = ("personalize", folder, client / "train", "--profile", profile)
+    for more in ((), ("--epochs", 3), ("--lr", 0.02, "--batch-size", 33, "--seed", 4)):
+        assert fbkit(*command, *more).code == 0
+    Personalizer(bundle, profile).fit(client / "train")
+    journal = Profile(profile, bundle.manifest).journal()
+    found = [[entry[key] for key in ("epochs", "lr", "momentum", "batch_size", "seed")] for entry in journal]
+    assert found == [[2, 0.03, 0.8, 40, 0], [3, 0.03, 0.8, 40, 0], [2, 0.02, 0.8, 33, 4], [2, 0.03, 0.8, 40, 0]]
 
 
 @settings(max_examples=100, deadline=None)
