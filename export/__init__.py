@@ -1,6 +1,6 @@
-"""From a finished run to a bundle for the edge: split, fold, lower, verify.
+"""From a model to a bundle for the edge: split, fold, lower, verify.
 
-``export_run`` is the function behind ``fbkit export``.
+``export_run`` and, for a model that fbkit never trained, ``export_model`` are the functions behind ``fbkit export``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from fbkit.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fbkit.export.exporting import export_run
+    from fbkit.export.exporting import Options, export_model, export_run
+    from fbkit.export.own_model import OwnModel
 
-__getattr__ = lazy_names(__name__, {"export_run": "exporting"})
+__getattr__ = lazy_names(
+    __name__,
+    {"Options": "exporting", "OwnModel": "own_model", "export_model": "exporting", "export_run": "exporting"},
+)
 
-__all__ = ["export_run"]
+__all__ = ["Options", "OwnModel", "export_model", "export_run"]

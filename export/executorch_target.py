@@ -4,26 +4,87 @@ from __future__ import annotations
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import to_edge_transform_and_lower
-from torch import nn
+from executorch.exir import EdgeProgramManager, ExecutorchProgramManager, to_edge_transform_and_lower
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+from torch.nn.functional import hardtanh
 
+from fbkit.export.executorch_facts import executorch_facts
 from fbkit.export.head_step import HeadStep, example_inputs
-from fbkit.export.target import STEP_BATCH, Lowered
+from fbkit.export.keep_float import check_keep_float
+from fbkit.export.target import STEP_BATCH, Lowered, Request
 
 # Fixed batches as methods of one program with shared weights: a dynamic batch fails for some networks under XNNPACK.
 BODY_BATCHES = (1, 32)
 
 
-def lower(body: nn.Module, shape: tuple[int, int, int], features: int, classes: int) -> Lowered:
-    """A body with one method for each of BODY_BATCHES, and the step graph for STEP_BATCH rows as method ``forward``."""
-    bodies = {f"b{batch}": torch.export.export(body.eval(), (torch.zeros(batch, *shape),)) for batch in BODY_BATCHES}
-    lowered = to_edge_transform_and_lower(
-        bodies, partitioner={name: [XnnpackPartitioner()] for name in bodies}
-    ).to_executorch()
-    step = torch.export.export(HeadStep(classes).eval(), example_inputs(STEP_BATCH, features, classes))
+def lower(request: Request) -> Lowered:
+    """A body with one method for each of BODY_BATCHES, and the step graph for STEP_BATCH rows as method ``forward``.
+
+    Raises:
+        UserError: ``keep_float`` names a module that the body does not have.
+    """
+    check_keep_float(request.body, request.keep_float)
+    body = request.body.eval()
+    if request.precision == "int8":
+        assert request.calibration is not None  # noqa: S101  the request's promise
+        from fbkit.export.executorch_int8 import quantize
+
+        body = quantize(body, request.calibration, request.keep_float)
+    edge, program = _lower(_for_batches(body, request.shape))
+    model = None
+    if request.with_model:
+        _, whole = _lower(_for_batches(nn.Sequential(body, request.head), request.shape))
+        model = bytes(whole.buffer)
+    example = example_inputs(STEP_BATCH, request.head.in_features, request.step_classes)
+    step = torch.export.export(HeadStep(request.step_classes).eval(), example)
+    _, step_program = _lower({"forward": step}, xnnpack=False)
     return Lowered(
-        body=bytes(lowered.buffer),
-        step=bytes(to_edge_transform_and_lower(step).to_executorch().buffer),
+        body=bytes(program.buffer),
+        step=bytes(step_program.buffer),
         body_batches=BODY_BATCHES,
         suffix="pte",
+        model=model,
+        graph=executorch_facts(request.body, request.shape, edge, program, "b1"),
     )
+
+
+def _for_batches(module: nn.Module, shape: tuple[int, int, int]) -> dict[str, ExportedProgram]:
+    """A method for each batch size of a module that takes pictures."""
+    programs = {f"b{batch}": torch.export.export(module, (torch.zeros(batch, *shape),)) for batch in BODY_BATCHES}
+    return {name: program.run_decompositions(_DECOMPOSITIONS) for name, program in programs.items()}
+
+
+def _hardsigmoid(values: Tensor) -> Tensor:
+    return hardtanh(values + 3.0, 0.0, 6.0) / 6.0
+
+
+# torch's own decomposition has whole numbers in it, for which executorch casts tensors. XNNPACK does not take casts,
+# and a network with squeeze-and-excitation fell apart into many small XNNPACK programs.
+_DECOMPOSITIONS = {torch.ops.aten.hardsigmoid.default: _hardsigmoid}
+
+
+def _lower(
+    methods: dict[str, ExportedProgram], xnnpack: bool = True
+) -> tuple[EdgeProgramManager, ExecutorchProgramManager]:
+    """The program of some methods, before and after it is emitted."""
+    edge = to_edge_transform_and_lower(
+        methods,
+        transform_passes=[_NumberOperators()],
+        partitioner={name: [XnnpackPartitioner()] for name in methods} if xnnpack else None,
+    )
+    return edge, edge.to_executorch()
+
+
+class _NumberOperators(PassBase):
+    """Numbers operators for debugging, as they come.
+
+    executorch's own numbers go by the addresses of graphs in memory, so that the same program could get other ones.
+    """
+
+    def call(self, graph_module: GraphModule) -> PassResult:
+        for number, node in enumerate(graph_module.graph.nodes, 1):
+            node.meta["debug_handle"] = number
+        return PassResult(graph_module, True)

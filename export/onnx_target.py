@@ -7,22 +7,40 @@ from typing import Any
 
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from fbkit.export.head_step import INPUT_NAMES, OUTPUT_NAMES, HeadStep, example_inputs
-from fbkit.export.target import STEP_BATCH, Lowered
+from fbkit.export.keep_float import check_keep_float
+from fbkit.export.onnx_facts import onnx_facts
+from fbkit.export.onnx_int8 import quantize
+from fbkit.export.onnx_plain import plain_bytes
+from fbkit.export.target import STEP_BATCH, Lowered, Request
 
 
-def lower(body: nn.Module, shape: tuple[int, int, int], features: int, classes: int) -> Lowered:
-    """A body for any batch size, and the step graph for STEP_BATCH rows."""
+def lower(request: Request) -> Lowered:
+    """A body for any batch size, and the step graph for STEP_BATCH rows.
+
+    Raises:
+        UserError: ``keep_float`` names a module that the body does not have.
+    """
+    check_keep_float(request.body, request.keep_float)
     any_batch = {0: torch.export.Dim("batch", min=1)}
+    body = _to_onnx(request.body, (torch.zeros(2, *request.shape),), ("images",), ("features",), (any_batch,))
+    if request.precision == "int8":
+        assert request.calibration is not None  # noqa: S101  the request's promise
+        body = quantize(body, request.calibration, request.keep_float)
+    example = example_inputs(STEP_BATCH, request.head.in_features, request.step_classes)
+    step = _to_onnx(HeadStep(request.step_classes), example, INPUT_NAMES, OUTPUT_NAMES, None)
+    model = plain_bytes(_with_head(body, request.head)) if request.with_model else None
+    written = plain_bytes(body)
     return Lowered(
-        body=_to_onnx(body, (torch.zeros(2, *shape),), ("images",), ("features",), (any_batch,)),
-        step=_to_onnx(
-            HeadStep(classes), example_inputs(STEP_BATCH, features, classes), INPUT_NAMES, OUTPUT_NAMES, None
-        ),
+        body=written,
+        step=plain_bytes(step),
         body_batches=(),
         suffix="onnx",
+        model=model,
+        graph=onnx_facts(request.body, request.shape, written),
     )
 
 
@@ -32,7 +50,7 @@ def _to_onnx(
     input_names: Sequence[str],
     output_names: Sequence[str],
     dynamic_shapes: tuple[Any, ...] | None,
-) -> bytes:
+) -> onnx.ModelProto:
     program = torch.onnx.export(
         module.eval(),
         inputs,
@@ -44,24 +62,21 @@ def _to_onnx(
         verbose=False,
     )
     assert program is not None  # noqa: S101  dynamo=True always returns a program
-    data: bytes = _without_traces(program.model_proto).SerializeToString(deterministic=True)
-    return data
+    return program.model_proto
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporter's notes: they hold stack traces with paths of this machine."""
-    del model.metadata_props[:]
-    model.doc_string = ""
-    for graph in [model.graph, *model.functions]:
-        graph.doc_string = ""
-        del graph.metadata_props[:]
-        for node in graph.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-        for value in [*graph.value_info, *getattr(graph, "initializer", ())]:
-            value.doc_string = ""
-            del value.metadata_props[:]
-    for value in [*model.graph.input, *model.graph.output]:
-        value.doc_string = ""
-        del value.metadata_props[:]
+def _with_head(body: onnx.ModelProto, head: nn.Linear) -> onnx.ModelProto:
+    """A copy of the body that goes on to the logits; the head is fp32."""
+    model = onnx.ModelProto()
+    model.CopyFrom(body)
+    (features,) = model.graph.output
+    batch, _ = features.type.tensor_type.shape.dim
+    logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [batch.dim_param, head.out_features])
+    names = ("fbkit.head.weight", "fbkit.head.bias")
+    model.graph.initializer.extend(
+        numpy_helper.from_array(values.detach().numpy(), name)
+        for name, values in zip(names, (head.weight, head.bias), strict=True)
+    )
+    model.graph.node.append(helper.make_node("Gemm", [features.name, *names], ["logits"], transB=1))
+    model.graph.output[0].CopyFrom(logits)
     return model

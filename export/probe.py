@@ -5,11 +5,14 @@ They are drawn, not taken from anyone: a bundle goes to strangers, and clients' 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fbkit.device_runtime.body import normalise
+from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.manifest import InputSpec
-from fbkit.device_runtime.tensors import Bytes, Float
+from fbkit.device_runtime.tensors import Bytes, Float, pack_tensors
 
 COUNT = 8
 
@@ -30,7 +33,13 @@ def drawn_pictures(spec: InputSpec, count: int = COUNT) -> Bytes:
     return np.ascontiguousarray(pictures)
 
 
-def probe_inputs(spec: InputSpec) -> tuple[Bytes, Float]:
-    """The pictures and the body's inputs made from them."""
+def make_probe(spec: InputSpec, head: Head, features_of: Callable[[Float], Float]) -> bytes:
+    """The probe's file: drawn pictures and what the exporting machine makes of them.
+
+    Args:
+        features_of: inputs float32 [N, C, H, W] to features float32 [N, F], as a device is to compute them.
+    """
     pictures = drawn_pictures(spec)
-    return pictures, normalise(pictures, spec)
+    inputs = normalise(pictures, spec)
+    features = features_of(inputs)
+    return pack_tensors({"pictures": pictures, "inputs": inputs, "features": features, "logits": head.logits(features)})

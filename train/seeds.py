@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     DROPOUT = 6
     SPLIT = 7
     PERSONALIZATION_DROPOUT = 8
+    DEFAULTS = 9
 
 
 def numpy_stream(seed: int, purpose: Purpose, *path: int) -> np.random.Generator:

@@ -14,20 +14,25 @@ import pytest
 import torch
 from torch import nn
 
+from fbkit.console import Reporter
 from fbkit.device_runtime import Bundle
 from fbkit.device_runtime.manifest import read_manifest
+from fbkit.device_runtime.pictures import load_picture
 from fbkit.device_runtime.probe import probe_from_bytes
 from fbkit.errors import UserError
-from fbkit.export import exporting, onnx_target, verification
-from fbkit.export.exporting import export_run
+from fbkit.export import export_run
 from fbkit.export.folding import fold_body
-from fbkit.export.head_step import HeadStep
-from fbkit.export.target import Lowered
+from fbkit.export.trained_run import exportable_run
+from fbkit.train.flower.federate import federate
+from fbkit.train.flower.settings import read_recipe
 from fbkit.train.models import build_model, norm_layers, set_static_statistics
+from fbkit.train.partition import partition
 from fbkit.train.recipe import DataRecipe, ModelRecipe
 from fbkit.train.run_folder import Run
 from fbkit.train.sources import load_dataset
 from tests.conftest import FBKIT, Outcome
+from tests.train.flower.silos import direct, settings, write_recipe, write_silos
+from tests.train.picture_folders import write_pictures
 
 
 def test_bundle_and_torch_agree_on_a_thousand_test_pictures(bundle_folder: Path, small_run: Run) -> None:
@@ -58,10 +63,26 @@ def test_the_manifest_tells_what_was_verified_and_where_it_comes_from(bundle_fol
     assert manifest.classes == small_run.classes
 
 
-def test_exporting_twice_gives_the_same_files(small_run: Run, onnx_bundle: Path, tmp_path: Path) -> None:
-    export_run(small_run.folder, "onnx", tmp_path / "again")
-    for name in read_manifest(onnx_bundle).files:
-        assert (tmp_path / "again" / name).read_bytes() == (onnx_bundle / name).read_bytes()
+def test_exporting_twice_gives_the_same_bytes_but_for_the_time(
+    small_run: Run, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, again = read_manifest(bundle_folder), tmp_path / "again"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    export_run(small_run.folder, first.target, again)
+    names = {path.name for path in bundle_folder.iterdir()}
+    assert names == {path.name for path in again.iterdir()} == {*first.files, "manifest.json"}
+    for name in names - {"manifest.json"}:
+        assert (again / name).read_bytes() == (bundle_folder / name).read_bytes(), name
+    text = (bundle_folder / "manifest.json").read_text()
+    assert (again / "manifest.json").read_text() == text.replace(first.provenance["exported"], "1970-01-01T00:00:00Z")
+
+
+def test_a_time_that_is_none_is_refused(small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("yesterday", "1e9", "9" * 30):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", wrong)
+        with pytest.raises(UserError, match=r"SOURCE_DATE_EPOCH = .* whole seconds since 1970"):
+            export_run(small_run.folder, "onnx", tmp_path / "new" / "bundle")
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_path_of_this_machine_stays_in_an_onnx_bundle(onnx_bundle: Path) -> None:
@@ -78,6 +99,94 @@ def test_the_probes_pictures_are_drawn_not_taken(bundle_folder: Path) -> None:
     known = {image.numpy().tobytes() for part in (data.train, data.test) for image in part.images}
     assert not any(picture.tobytes() in known for picture in probe.pictures)
     assert probe.pictures.std(axis=(1, 2, 3)).min() > 30
+
+
+def test_int8_is_calibrated_on_training_clients_pictures_alone(small_run: Run) -> None:
+    exportable = exportable_run(small_run.folder, "int8", None, None, None)
+    assert exportable.calibration is not None
+    assert len(exportable.calibration) == 300
+    data = load_dataset(DataRecipe())
+    dealt = partition(data, small_run.recipe.clients, small_run.recipe.seed)
+    images = data.train.images.permute(0, 2, 3, 1).numpy()
+    allowed = {images[row].tobytes() for client in dealt.training for row in dealt.train[client].tolist()}
+    held_out = {images[row].tobytes() for client in dealt.held_out for row in dealt.train[client].tolist()}
+    chosen = {picture.tobytes() for picture in exportable.calibration.pictures}
+    assert held_out
+    assert chosen <= allowed
+    assert not chosen & (held_out - allowed)
+    labels = exportable.verification.labels
+    assert labels is not None
+    assert np.bincount(labels).min() > 60  # a fair share of every class
+
+
+@pytest.mark.parametrize("target", ["onnx", "executorch"])
+def test_a_run_in_int8_says_what_that_costs(
+    target: str, small_run: Run, tmp_path: Path, fbkit: Callable[..., Outcome], full: bool
+) -> None:
+    if target == "executorch" and not full:
+        pytest.skip("an own model is exported so in every run")
+    out = tmp_path / "bundle"
+    given = ["--precision", "int8", "--accept-loss", "--keep-float", "0"]
+    outcome = fbkit("export", small_run.folder, "--target", target, "--out", out, *given)
+    assert outcome.code == 0, outcome.err
+    manifest = Bundle.open(out).manifest
+    found = manifest.verification
+    assert manifest.precision == "int8"
+    assert manifest.provenance["calibrated_on"]["pictures"] == 300
+    assert manifest.provenance["keep_float"] == ["0"]
+    assert found["bundle_accuracy"] == pytest.approx(found["torch_accuracy"], abs=3)
+    assert found["body_bytes"] == manifest.files[manifest.body].bytes
+    assert 0.001 < found["feature_error_l2"] < 0.2
+
+
+def test_a_folder_may_calibrate_a_run(small_run: Run, client: Path) -> None:
+    paths = sorted((client / "train").glob("*/*"))
+    exportable = exportable_run(small_run.folder, "int8", None, None, client / "train")
+    assert exportable.calibration is not None
+    assert len(exportable.calibration) == min(300, len(paths))
+    decoded = {load_picture(path.read_bytes(), 1, 28, 28).tobytes() for path in paths}
+    assert {picture.tobytes() for picture in exportable.calibration.pictures} <= decoded
+    assert len(exportable.verification) == 1000
+
+
+def test_a_run_whose_clients_kept_their_pictures_needs_others_for_int8(tmp_path: Path) -> None:
+    """Federated over silos: the run's folder holds made-up pictures, by which nothing is to be judged or measured."""
+    settled = settings({"out": str(tmp_path / "run")})
+    recipe = read_recipe(write_recipe(tmp_path / "recipe.toml", training={"rounds": 1}))
+    run = federate(recipe, settled, direct(write_silos(tmp_path / "silos")), Reporter(quiet=True))
+    with pytest.raises(UserError, match=r"its clients kept their pictures, .*; give some with --calibrate FOLDER"):
+        exportable_run(run.folder, "int8", None, None, None)
+    plain = exportable_run(run.folder, "fp32", None, None, None)
+    assert plain.verification.labels is None
+    assert plain.choose_defaults().report == {"measured": False, "why": "the run's clients kept their pictures"}
+
+    for name in run.classes:
+        write_pictures(tmp_path / "own" / name, 40)
+    exportable = exportable_run(run.folder, "int8", None, None, tmp_path / "own")
+    assert exportable.calibration is not None
+    assert exportable.verification.labels is not None
+    assert len(exportable.calibration) == len(exportable.verification) == 60
+    calibrated = {picture.tobytes() for picture in exportable.calibration.pictures}
+    assert not calibrated & {picture.tobytes() for picture in exportable.verification.pictures}
+
+
+def test_options_that_make_no_sense_end_in_one_line(
+    small_run: Run, client: Path, tmp_path: Path, fbkit: Callable[..., Outcome]
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    shutil.copy(next((client / "test").glob("*/*")), few)
+    for arguments, said in (
+        (("--calibrate", client / "train"), "--calibrate is for --precision int8"),
+        (("--calibrate", few, "--precision", "int8"), "1 pictures are too few for --precision int8, which needs"),
+        (("--with-training-module",), "--with-training-module is for --target executorch"),
+        (("--accept-loss",), "--accept-loss is for --precision int8"),
+    ):
+        outcome = fbkit("export", small_run.folder, "--target", "onnx", "--out", tmp_path / "bundle", *arguments)
+        assert outcome.code == 2
+        assert said in outcome.err
+        assert outcome.err.count("\n") == 1
+        assert not (tmp_path / "bundle").exists()
 
 
 def test_folding_removes_every_normalisation_and_changes_nothing_else() -> None:
@@ -98,56 +207,6 @@ def test_folding_removes_every_normalisation_and_changes_nothing_else() -> None:
     images = torch.randn(5, 1, 28, 28, generator=generator)
     torch.testing.assert_close(folded(images), model.body(images), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-def test_the_step_module_is_torchs_sgd_on_a_weighted_batch() -> None:
-    generator = torch.Generator().manual_seed(0)
-    layer = nn.Linear(6, 4)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
-    state = [layer.weight.detach().clone(), layer.bias.detach().clone(), torch.zeros(4, 6), torch.zeros(4)]
-    step = HeadStep(4)
-    for rows in (5, 3, 5, 1):
-        features = torch.randn(5, 6, generator=generator)
-        labels = torch.randint(0, 4, (5,), generator=generator)
-        counted = (torch.arange(5) < rows).float()
-        loss = nn.functional.cross_entropy(layer(features[:rows]), labels[:rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        found, *state = step(features, labels, counted, *state, torch.tensor([0.1]), torch.tensor([0.9]))
-        torch.testing.assert_close(found, loss.detach().reshape(1))
-    torch.testing.assert_close(state[0], layer.weight.detach())
-    torch.testing.assert_close(state[1], layer.bias.detach())
-
-
-def test_a_wrong_body_is_found_and_nothing_is_written(
-    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lower = onnx_target.lower
-
-    def slightly_wrong(body: nn.Module, shape: tuple[int, int, int], features: int, classes: int) -> Lowered:
-        next(body.parameters()).data[0, 0, 0, 0] += 0.05
-        return lower(body, shape, features, classes)
-
-    monkeypatch.setattr(onnx_target, "lower", slightly_wrong)
-    with pytest.raises(UserError, match=r"self-test fails|differs from torch"):
-        export_run(small_run.folder, "onnx", tmp_path / "out" / "bundle")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_a_difference_on_real_pictures_alone_is_found(
-    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = verification.verify
-
-    def verify_against_another_model(bundle: Bundle, model: nn.Module, *rest: object) -> object:
-        model.body[0].weight.data += 1e-2  # type: ignore[index, union-attr]
-        return original(bundle, model, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(exporting, "verify", verify_against_another_model)
-    with pytest.raises(UserError, match="the exported body differs from torch"):
-        export_run(small_run.folder, "onnx", tmp_path / "bundle")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("target", ["onnx", "executorch"])
