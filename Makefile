@@ -19,10 +19,10 @@ demo: $(READY)
 	$(BIN)/fbkit demo --out demo-out
 
 test: $(READY) $(FLOWER)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(READY) $(FLOWER)/ready $(RIVALS)/ready
-	$(BIN)/python -m pytest --all
+	$(BIN)/python -m pytest -n 2 --dist loadfile --all
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
