@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
@@ -13,6 +14,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
+from fbkit.export.capture import capture
 from fbkit.export.keep_float import is_kept
 
 CALIBRATION_BATCH = 32
@@ -32,9 +34,9 @@ def quantize(body: nn.Module, images: Tensor, keep_float: tuple[str, ...]) -> nn
         images: float32 [N, channels, height, width].
         keep_float: names of modules whose layers stay fp32.
     """
-    any_batch = {0: torch.export.Dim("batch", min=1)}
-    example = torch.zeros(2, *images.shape[1:])
-    graph = torch.export.export(body.eval(), (example,), dynamic_shapes=(any_batch,)).module()
+    channels, height, width = images.shape[1:]
+    graph = capture(body, (channels, height, width)).module()
+    _give_calls_weights_of_their_own(graph)
     observed = prepare_pt2e(graph, _Quantizer(keep_float))
     with torch.no_grad():
         for batch in images.split(CALIBRATION_BATCH):
@@ -83,6 +85,26 @@ class _Quantizer(XNNPACKQuantizer):  # type: ignore[misc]  # executorch has no t
             input_qspec_map={values: self._values, weight: self._weights}, _annotated=True
         )
         clamp.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=self._values, _annotated=True)
+
+
+def _give_calls_weights_of_their_own(graph: GraphModule) -> None:
+    """Where a convolution is called twice: preparing folds normalisation into weights in place, at each call."""
+    taken: set[str] = set()
+    for node in graph.graph.find_nodes(op="call_function", target=_aten.conv2d.default):
+        for place, values in enumerate(node.args[1:3], 1):
+            if not isinstance(values, Node) or values.op != "get_attr":
+                continue  # no bias, or computed
+            name = str(values.target)
+            if name in taken:
+                copy = attrgetter(name)(graph).detach().clone()
+                name = f"of_call_{len(taken)}"
+                graph.register_parameter(name, nn.Parameter(copy))
+                with graph.graph.inserting_before(node):
+                    own = graph.graph.get_attr(name)
+                own.meta = dict(values.meta)
+                node.update_arg(place, own)
+            taken.add(name)
+    graph.recompile()
 
 
 def _modules(node: Node) -> list[str]:

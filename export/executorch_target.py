@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from torch.nn.functional import hardtanh
 
+from fbkit.export.capture import capture
 from fbkit.export.executorch_facts import executorch_facts
 from fbkit.export.head_step import HeadStep, example_inputs
 from fbkit.export.keep_float import check_keep_float
@@ -24,7 +25,8 @@ def lower(request: Request) -> Lowered:
     """A body with one method for each of BODY_BATCHES, and the step graph for STEP_BATCH rows as method ``forward``.
 
     Raises:
-        UserError: ``keep_float`` names a module that the body does not have.
+        UserError: ``keep_float`` names a module that the body does not have; the body's forward has no graph, or for
+            int8 none for any number of pictures.
     """
     check_keep_float(request.body, request.keep_float)
     body = request.body.eval()
@@ -53,7 +55,7 @@ def lower(request: Request) -> Lowered:
 
 def _for_batches(module: nn.Module, shape: tuple[int, int, int]) -> dict[str, ExportedProgram]:
     """A method for each batch size of a module that takes pictures."""
-    programs = {f"b{batch}": torch.export.export(module, (torch.zeros(batch, *shape),)) for batch in BODY_BATCHES}
+    programs = {f"b{batch}": capture(module, shape, batch) for batch in BODY_BATCHES}
     return {name: program.run_decompositions(_DECOMPOSITIONS) for name, program in programs.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def quantize(model: onnx.ModelProto, images: Tensor, keep_float: tuple[str, ...]
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    _give_calls_weights_of_their_own(copy.graph)
     constants = {tensor.name for tensor in copy.graph.initializer}
     left_out = []
     for place, node in enumerate(copy.graph.node):
@@ -68,6 +70,20 @@ def quantize(model: onnx.ModelProto, images: Tensor, keep_float: tuple[str, ...]
         result = onnx.load(quantized)
     _drop_zero_points_of_biases(result)
     return result
+
+
+def _give_calls_weights_of_their_own(graph: onnx.GraphProto) -> None:
+    """Where a layer is called twice: onnxruntime fails to turn shared 8-bit weights into what some processors need."""
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    calls: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in weights:
+            name = node.input[1]
+            if calls[name]:
+                copy = graph.initializer.add()
+                copy.CopyFrom(weights[name])
+                node.input[1] = copy.name = f"{name}@{calls[name]}"
+            calls[name] += 1
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from torch import Tensor, nn
+from torch import nn
+from torch.export import ExportedProgram
 
+from fbkit.export.capture import capture
 from fbkit.export.head_step import INPUT_NAMES, OUTPUT_NAMES, HeadStep, example_inputs
 from fbkit.export.keep_float import check_keep_float
 from fbkit.export.onnx_facts import onnx_facts
@@ -22,21 +23,21 @@ def lower(request: Request) -> Lowered:
     """A body for any batch size, and the step graph for STEP_BATCH rows.
 
     Raises:
-        UserError: ``keep_float`` names a module that the body does not have.
+        UserError: ``keep_float`` names a module that the body does not have; the body's forward has no one graph for
+            any number of pictures.
     """
     check_keep_float(request.body, request.keep_float)
-    any_batch = {0: torch.export.Dim("batch", min=1)}
-    body = _to_onnx(request.body, (torch.zeros(2, *request.shape),), ("images",), ("features",), (any_batch,))
+    body = _to_onnx(capture(request.body, request.shape), ("images",), ("features",), ({0: "batch"},))
     if request.precision == "int8":
         assert request.calibration is not None  # noqa: S101  the request's promise
         body = quantize(body, request.calibration, request.keep_float)
     example = example_inputs(STEP_BATCH, request.head.in_features, request.step_classes)
-    step = _to_onnx(HeadStep(request.step_classes), example, INPUT_NAMES, OUTPUT_NAMES, None)
+    step = torch.export.export(HeadStep(request.step_classes).eval(), example)
     model = plain_bytes(_with_head(body, request.head)) if request.with_model else None
     written = plain_bytes(body)
     return Lowered(
         body=written,
-        step=plain_bytes(step),
+        step=plain_bytes(_to_onnx(step, INPUT_NAMES, OUTPUT_NAMES)),
         body_batches=(),
         suffix="onnx",
         model=model,
@@ -45,24 +46,22 @@ def lower(request: Request) -> Lowered:
 
 
 def _to_onnx(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
+    program: ExportedProgram,
     input_names: Sequence[str],
     output_names: Sequence[str],
-    dynamic_shapes: tuple[Any, ...] | None,
+    dimension_names: tuple[dict[int, str], ...] | None = None,
 ) -> onnx.ModelProto:
-    program = torch.onnx.export(
-        module.eval(),
-        inputs,
+    exported = torch.onnx.export(
+        program,
         input_names=list(input_names),
         output_names=list(output_names),
-        dynamic_shapes=dynamic_shapes,
+        dynamic_shapes=dimension_names,
         dynamo=True,
         external_data=False,
         verbose=False,
     )
-    assert program is not None  # noqa: S101  dynamo=True always returns a program
-    return program.model_proto
+    assert exported is not None  # noqa: S101  dynamo=True always returns a program
+    return exported.model_proto
 
 
 def _with_head(body: onnx.ModelProto, head: nn.Linear) -> onnx.ModelProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def _load(own: OwnModel) -> SplitModel:
     load_start(model, weights, str(own.weights))
     _refuse_partial(model, weights, own)
     model.eval()
+    _refuse_other_alone(model, own, shape)
     if whole is not None:
         _refuse_another_head(model, whole, own, shape)
     return model
@@ -138,6 +140,35 @@ def _refuse_partial(model: SplitModel, weights: dict[str, Tensor], own: OwnModel
                 f"{own.weights}: has no {name}, but a device takes one picture at a time and cannot normalise it by "
                 "its batch; give weights with running statistics"
             )
+
+
+def _refuse_other_alone(model: SplitModel, own: OwnModel, shape: tuple[int, int, int]) -> None:
+    """Raise UserError where a picture has other features, or as many in another shape, when no other is beside it."""
+    body, images = _in_float64(model.body, made_up_pictures(shape))
+    problem = (
+        f"--model {own.name}: gives a picture alone other features than in a batch, but a device takes one picture at "
+        "a time; look in its forward for what mixes pictures, or for a squeeze() that names no dimension"
+    )
+    with torch.no_grad():
+        wanted = body(images)
+        try:
+            found = [body(image) for image in images.split(1)]
+        except Exception as error:
+            raise UserError(f"{problem} ({describe(error)})") from error
+    is_shape_kept = all(features.shape == wanted[:1].shape for features in found)
+    if not is_shape_kept or not (torch.cat(found) - wanted).abs().max() <= 1e-3 * wanted.abs().max():
+        raise UserError(problem)
+
+
+def _in_float64(body: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+    """If the body can do that: a deep one that was never trained makes much of a rounding in float32."""
+    exact = copy.deepcopy(body).double()
+    try:
+        with torch.no_grad():
+            exact(images.double())
+    except Exception:  # noqa: BLE001  it has a dtype of its own somewhere
+        return body, images
+    return exact, images.double()
 
 
 def _refuse_another_head(model: SplitModel, whole: nn.Module, own: OwnModel, shape: tuple[int, int, int]) -> None:

@@ -15,6 +15,7 @@ import typer
 import fbkit
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
+from fbkit.benchmarks.commands.export import export_matrix
 from fbkit.benchmarks.commands.paper import paper
 from fbkit.benchmarks.commands.scale import scale
 from fbkit.benchmarks.commands.train_speed import train_speed
@@ -54,6 +55,7 @@ bench.command()(convergence)
 bench.command()(paper)
 bench.command("train")(train_speed)
 bench.command()(scale)
+bench.command("export")(export_matrix)
 app.add_typer(bench, name="bench")
 
 

@@ -22,7 +22,7 @@ from fbkit.train.models import build_model
 from fbkit.train.recipe import ModelRecipe
 from fbkit.train.weights import save_weights
 from tests.conftest import Outcome
-from tests.export.own_nets import CLASSES, SPEC, ByBatch, DoubledHead, NoBias, Own, arguments, make_own, normalised
+from tests.export.own_nets import CLASSES, SPEC, ByBatch, DoubledHead, Net, NoBias, Own, arguments, make_own, normalised
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +282,68 @@ def test_pictures_that_cannot_be_used_are_refused(own: Own, tmp_path: Path, fbki
     ]
     for folder, more, said in cases:
         assert_refused(fbkit, tmp_path, arguments(own) | {"--calibrate": folder} | more, said)
+
+
+class CountsPictures(Net):
+    """torch.export's first way takes the number of its example's pictures for the only one."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.layers(images).reshape(len(images), -1)
+        logits: torch.Tensor = self.classifier(features + torch.zeros(len(images), 1))
+        return logits
+
+
+class OneByOne(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(torch.cat([self.layers(image) for image in images.split(1)]))
+        return logits
+
+
+class ByValue(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.layers(images)
+        if features.mean() > 0:
+            features = 2 * features
+        return self.classifier(features)  # type: ignore[no-any-return]
+
+
+class Squeezed(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.layers(images)[:, :, None].squeeze()
+        return self.classifier(features)  # type: ignore[no-any-return]
+
+
+class Mixing(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.layers(images)
+        return self.classifier(features - features.mean(0))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "fp32"), ("executorch", "int8"), ("onnx", "int8")])
+def test_a_model_may_ask_for_the_number_of_pictures(target: str, precision: str, tmp_path: Path, full: bool) -> None:
+    if (target, precision) != ("onnx", "fp32") and not full:
+        pytest.skip("all go the same way at first")
+    own = make_own(tmp_path, CountsPictures)
+    bundle = export_model(own.model, target, tmp_path / "bundle", Options(precision))
+    pictures = [bundle.decode(path.read_bytes()) for path in sorted(own.model.calibrate.glob("red/*"))]
+    with torch.no_grad():
+        logits = own.net(normalised(np.stack(pictures))).numpy()
+    for count in (1, 7, 40):
+        found = bundle.head.logits(bundle.features(pictures[:count]))
+        error = np.abs(found - logits[:count]).max() / np.abs(logits).max()
+        assert error < (1e-5 if precision == "fp32" else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (OneByOne, "the model's forward works for some numbers of pictures only, as it does with a loop over pictures"),
+        (ByValue, "the model's forward goes by the values in a tensor, as with an if or item()"),
+        (Squeezed, "gives a picture alone other features than in a batch, but a device takes one picture at a time"),
+        (Mixing, "gives a picture alone other features than in a batch, but a device takes one picture at a time"),
+    ],
+)
+def test_a_model_without_a_graph_for_any_number_of_pictures_is_refused(
+    kind: type[torch.nn.Module], said: str, tmp_path: Path, fbkit: Callable[..., Outcome]
+) -> None:
+    assert_refused(fbkit, tmp_path, arguments(make_own(tmp_path, kind, each=2)), said)
