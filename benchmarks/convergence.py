@@ -16,6 +16,7 @@ from fbkit.benchmarks.clients import ClientFolder, find_clients
 from fbkit.benchmarks.machine import describe_machine
 from fbkit.console import Reporter
 from fbkit.device_runtime.bundle import Bundle
+from fbkit.device_runtime.fitting import Recipe
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.personalizer import Personalizer
 from fbkit.device_runtime.shuffle import epoch_order
@@ -127,7 +128,7 @@ def measure(name: str, bundle: Bundle, client: ClientFolder, profile: Path, sche
     started = time.perf_counter()
     result = personalizer.fit(
         client.train,
-        schedule,
+        Recipe("sgd", "keep", schedule.penalty, schedule),
         listener=lambda epoch, head, loss: heads.append((epoch, time.perf_counter() - started, loss, head)),
     )
     trail = [(0, 0.0, result.loss_before, bundle.head), *heads]

@@ -12,9 +12,12 @@ The functions behind the commands: ``read_manifest`` (inspect), ``check_bundle``
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fbkit.lazy import lazy_names
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it when it is imported, by whomever
 
 if TYPE_CHECKING:
     from fbkit.device_runtime.bundle import Bundle

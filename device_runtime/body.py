@@ -36,7 +36,7 @@ def open_network(manifest: Manifest, name: str, width: int, data: bytes, threads
     if manifest.target == "onnx":
         from fbkit.device_runtime.onnx_runtime import OnnxBody
 
-        return OnnxBody(data, name, width, threads)
+        return OnnxBody(data, name, width, manifest.input.at_once, threads)
     from fbkit.device_runtime.pte_runtime import PteBody, open_program
 
     return PteBody(open_program(data, name), manifest.body_batches, width, name)

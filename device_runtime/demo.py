@@ -8,13 +8,14 @@ from pathlib import Path
 from fbkit.console import say_next, stdout
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.checking import check_opened
+from fbkit.device_runtime.fitting import Recipe
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.personalizer import Personalizer
 from fbkit.device_runtime.solvers.sgd import Schedule
 from fbkit.files import refuse_existing
 
 FOLDER = Path(__file__).parent / "demo"
-SCHEDULE = Schedule(epochs=10, lr=0.01)
+RECIPE = Recipe("sgd", "keep", 0.0, Schedule(epochs=10, lr=0.01))
 
 
 def run_device_demo(out: Path | None = None) -> None:
@@ -41,7 +42,7 @@ def run_device_demo(out: Path | None = None) -> None:
     personalizer = Personalizer(bundle, out)
     features, labels = personalizer.read_folder(pictures / "test")
     heads: list[Head] = [bundle.head]
-    result = personalizer.fit(pictures / "train", SCHEDULE, listener=lambda _epoch, head, _loss: heads.append(head))
+    result = personalizer.fit(pictures / "train", RECIPE, listener=lambda _epoch, head, _loss: heads.append(head))
     learned = ", ".join(f"{count} of {name}" for name, count in result.pictures.items())
     stdout.print(f"2. personalized on {learned}; accuracy on {len(labels)} other pictures:")
     block = "█" if stdout.encoding.startswith("utf") else "#"
@@ -54,7 +55,7 @@ def run_device_demo(out: Path | None = None) -> None:
     shown = [sorted(path.iterdir())[0] for path in sorted((pictures / "test").iterdir())]
     for prediction in personalizer.predict(shown):
         path = Path(prediction.picture)
-        certainty = 100 * prediction.probabilities[prediction.label]
+        certainty = 100 * max(prediction.probabilities.values())
         stdout.print(f"   {path.parent.name}/{path.name}: {prediction.label} {certainty:.0f}%")
     stdout.print(f"profile: {out}")
     say_next("evaluate", folder, pictures / "test", "--profile", out)

@@ -6,14 +6,13 @@ docs/bundle.md describes the format.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fbkit.device_runtime.fields import Fields
 from fbkit.errors import UserError
 from fbkit.files import MAX_JSON_BYTES, parse_json, read_plain, sha256_bytes
 
@@ -29,7 +28,6 @@ LEAST_STD = 1e-6
 
 _MAX_FEATURES = 1_000_000
 _MAX_FILE_BYTES = 2 * 1024**3
-_LARGEST = 1e30
 # Above it the self-test would prove nothing. Rounding to 8 bits turns on the last bit of what is rounded.
 _MAX_TOLERANCE = {"fp32": 0.01, "int8": 0.1}
 _MAX_EPOCHS = 100_000
@@ -45,6 +43,15 @@ class InputSpec:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def at_once(self) -> int:
+        return pictures_at_once(self.height, self.width)
+
+
+def pictures_at_once(height: int, width: int) -> int:
+    """How many pictures a body looks at together: few enough that large ones do not fill a small memory."""
+    return max(1, min(32, 2**17 // (height * width)))
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     Raises:
         UserError: not JSON, a version this fbkit does not read, or a field that is missing or impossible.
     """
-    top = _Fields(path, "", parse_json(data, path))
+    top = Fields(path, "", parse_json(data, path))
     if top.value("schema") != SCHEMA:
         raise top.error("schema", f"must be {SCHEMA!r}")
     version = top.integer("version", 1, 10**6)
@@ -189,7 +196,7 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     if channels == 2:
         raise size.error("channels", "must be 1 (grey) or 3 (RGB)")
     body, step, probe = top.section("body"), top.section("head_step"), top.section("probe")
-    classes = _classes(top)
+    classes = parse_classes(top)
     manifest = Manifest(
         version=version,
         target=top.choice("target", TARGETS),
@@ -234,11 +241,11 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     return manifest
 
 
-def _optional_file(top: _Fields, key: str) -> str | None:
+def _optional_file(top: Fields, key: str) -> str | None:
     return top.section(key).text("file") if key in top.values else None
 
 
-def _defaults(section: _Fields) -> Defaults:
+def _defaults(section: Fields) -> Defaults:
     momentum = section.number("momentum")
     if not 0 <= momentum < 1:
         raise section.error("momentum", "must be at least 0 and below 1")
@@ -251,26 +258,29 @@ def _defaults(section: _Fields) -> Defaults:
     )
 
 
-def _classes(top: _Fields) -> tuple[str, ...]:
+def parse_classes(top: Fields) -> tuple[str, ...]:
+    """The names under ``classes``.
+
+    Raises:
+        UserError: they are not different names of folders.
+    """
     classes = top.value("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= MAX_CLASSES:
         raise top.error("classes", f"must be a list of 2 to {MAX_CLASSES} names")
     for name in classes:
-        if (
-            not isinstance(name, str)
-            or not name
-            or len(name) > 200
-            or "/" in name
-            or name[0] == "."
-            or not name.isprintable()
-        ):
+        if not is_class_name(name):
             raise top.error("classes", f"holds {str(name)[:50]!r}, which cannot name a folder")
     if len(set(classes)) != len(classes):
         raise top.error("classes", "holds a name twice")
     return tuple(classes)
 
 
-def _files(section: _Fields) -> dict[str, FileEntry]:
+def is_class_name(name: object) -> bool:
+    """Whether a class can be called so: a folder of pictures has its name."""
+    return isinstance(name, str) and 0 < len(name) <= 200 and "/" not in name and name[0] != "." and name.isprintable()
+
+
+def _files(section: Fields) -> dict[str, FileEntry]:
     files = {}
     for name in section.values:
         if not _PLAIN_NAME.fullmatch(name) or name in (FILE_NAME, SIGNATURE_NAME):
@@ -281,69 +291,3 @@ def _files(section: _Fields) -> dict[str, FileEntry]:
             raise entry.error("sha256", "must be 64 hexadecimal digits")
         files[name] = FileEntry(entry.integer("bytes", 1, _MAX_FILE_BYTES), digest)
     return files
-
-
-class _Fields:
-    """One JSON object of the manifest, with its place for messages."""
-
-    def __init__(self, path: Path, place: str, values: dict[str, Any]) -> None:
-        self._path, self._place, self.values = path, place, values
-
-    def error(self, key: str, what: str) -> UserError:
-        return UserError(f"{self._path}: {self._place}{key} {what}")
-
-    def value(self, key: str) -> Any:
-        if key not in self.values:
-            raise self.error(key, "is missing")
-        return self.values[key]
-
-    def section(self, key: str) -> _Fields:
-        value = self.value(key)
-        if not isinstance(value, dict):
-            raise self.error(key, "must be an object")
-        return _Fields(self._path, f"{self._place}{key}.", value)
-
-    def text(self, key: str) -> str:
-        value = self.value(key)
-        if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= 1000:
-            raise self.error(key, "must be a printable text")
-        return value
-
-    def choice(self, key: str, known: Sequence[str]) -> str:
-        value = self.text(key)
-        if value not in known:
-            raise self.error(key, f"is {value!r}; known: {', '.join(known)}")
-        return value
-
-    def integer(self, key: str, least: int, most: int) -> int:
-        return self._integer(key, self.value(key), least, most)
-
-    def integers(self, key: str, least: int, most: int) -> list[int]:
-        values = self.value(key)
-        if not isinstance(values, list) or len(values) > 100:
-            raise self.error(key, "must be a list of whole numbers")
-        return [self._integer(key, value, least, most) for value in values]
-
-    def _integer(self, key: str, value: Any, least: int, most: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self.error(key, f"must be a whole number from {least} to {most}")
-        return value
-
-    def number(self, key: str, above: float = -math.inf) -> float:
-        return self._number(key, self.value(key), above)
-
-    def numbers(self, key: str, count: int, above: float = -math.inf) -> tuple[float, ...]:
-        values = self.value(key)
-        if not isinstance(values, list) or len(values) != count:
-            raise self.error(key, f"must be a list of {count} numbers")
-        return tuple(self._number(key, value, above) for value in values)
-
-    def _number(self, key: str, value: Any, above: float) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not abs(value) <= _LARGEST
-            or value <= above
-        ):
-            raise self.error(key, "must be a finite number" + (f" above {above:g}" if above > -math.inf else ""))
-        return float(value)

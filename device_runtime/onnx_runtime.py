@@ -19,7 +19,6 @@ import onnxruntime
 
 onnxruntime.disable_telemetry_events()
 
-_LARGEST_BATCH = 32
 
 # The entry in which an ONNX tensor names the file that holds its values; onnxruntime would open that file, wherever it
 # is. In protobuf: field 1, 8 bytes long, "location", with tag and length possibly written longer than need be.
@@ -82,14 +81,14 @@ class OnnxGraph:
 class OnnxBody:
     """A body that takes any batch; large ones are cut so that memory stays bounded."""
 
-    def __init__(self, data: bytes, name: str, features: int, threads: int | None) -> None:
+    def __init__(self, data: bytes, name: str, features: int, at_once: int, threads: int | None) -> None:
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
         self._graph = OnnxGraph(data, name, threads)
-        self._name, self._features = name, features
+        self._name, self._features, self._at_once = name, features, at_once
 
     def features(self, images: Float) -> Float:
-        parts = [self._run(images[start : start + _LARGEST_BATCH]) for start in range(0, len(images), _LARGEST_BATCH)]
-        return np.concatenate(parts)
+        starts = range(0, len(images), self._at_once)
+        return np.concatenate([self._run(images[start : start + self._at_once]) for start in starts])
 
     def _run(self, images: Float) -> Float:
         return first_float(self._graph.run([images]), (len(images), self._features), f"{self._name}: it")

@@ -1,74 +1,34 @@
-"""The device's whole job: look at local pictures once, fit the head, remember it, predict."""
+"""The device's whole job: look at local pictures once, fit the head, remember it, predict, forget."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fbkit.console import Reporter
 from fbkit.device_runtime.bundle import Bundle
-from fbkit.device_runtime.class_folder import LabelledPicture, read_class_folder
+from fbkit.device_runtime.choosing import Present, Solved, Task, present_head, solve, take
+from fbkit.device_runtime.class_folder import read_class_folder
+from fbkit.device_runtime.fitting import Recipe, default_recipe, recipe_from_json
 from fbkit.device_runtime.head import Head
-from fbkit.device_runtime.profile import changing_profile, find_profile
-from fbkit.device_runtime.solvers.sgd import EpochListener, Schedule, Step, default_schedule, fit_sgd, numpy_step
-from fbkit.device_runtime.tensors import Bytes, Float, Labels
+from fbkit.device_runtime.looking import Clock, Looked, Picture, look_at, one_or_more, read_picture
+from fbkit.device_runtime.outcomes import Evaluation, FitResult, Prediction, Removal
+from fbkit.device_runtime.profile import Limits, Memory, Profile, changing_profile, find_profile
+from fbkit.device_runtime.profile.memory import NO_LIMITS, Rows, as_stored, no_memory
+from fbkit.device_runtime.solvers.sgd import EpochListener, Step, numpy_step
+from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
-from fbkit.files import sha256_bytes
+from fbkit.files import sha256_bytes, write_new
 
-_AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit did.
-
-    Attributes:
-        head: name of the new head's file in the profile.
-        pictures: how many were fitted on, by class name.
-        computed: for how many of them the body had to run; the others' features were in the profile.
-        loss_before, loss_after: mean cross-entropy on the same pictures, with the shipped and the new head.
-        seconds: time by stage: decode, body, solver, write.
-    """
-
-    head: str
-    pictures: dict[str, int]
-    computed: int
-    loss_before: float
-    loss_after: float
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest class of a picture and the probability of every class."""
-
-    picture: str
-    label: str
-    probabilities: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Percent correct and mean cross-entropy; ``personal`` is None where there is no personal head."""
-
-    pictures: int
-    shipped_accuracy: float
-    shipped_loss: float
-    personal_accuracy: float | None
-    personal_loss: float | None
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """features float32 [N, F] of N pictures, and those of them that were computed now, by the file's hex SHA-256."""
-
-    features: Float
-    computed: dict[str, Float]
+_WORST_LOSS = 20.0  # nats; a class that is left out has no probability at all
 
 
 class Personalizer:
@@ -76,7 +36,7 @@ class Personalizer:
 
     Args:
         bundle: an open bundle.
-        profile: the profile folder; made at the first ``fit``. Without one nothing can be fitted or remembered.
+        profile: the profile folder; made when there is something to remember.
         reporter: where progress goes; None for nowhere.
     """
 
@@ -90,74 +50,173 @@ class Personalizer:
         self._reporter = reporter or Reporter(quiet=True)
         self._folder = None if profile is None else Path(profile)
 
-    def fit(
-        self,
-        data: str | os.PathLike[str],
-        schedule: Schedule | None = None,
-        step: Step = numpy_step,
-        listener: EpochListener | None = None,
-    ) -> FitResult:
-        """Fit the shipped head to a folder ``class/picture`` and take the result into use.
+    # What is remembered.
 
-        Features of pictures seen before come from the profile. The profile changes only when everything succeeded.
+    def add(
+        self,
+        pictures: Picture | Sequence[Picture],
+        label: str | None = None,
+        new_classes: bool = False,
+    ) -> int:
+        """Look at pictures and remember what the body saw in them; return how many are remembered now.
 
         Args:
-            data: the folder.
-            schedule: of SGD; None for what the bundle's manifest recommends.
-            step: who computes a step: ``numpy_step`` or the bundle's ``graph_step``.
-            listener: called after each epoch with its number, the head and the training loss.
+            pictures: a folder ``class/picture``; or, with ``label``, a picture of that class or several: files, open
+                files or arrays uint8 [H, W] or [H, W, 3].
+            label: the class of all of them.
+            new_classes: whether a class that is not known is added; otherwise it is refused.
 
         Raises:
-            UserError: the folder or a picture in it cannot be used, or the profile belongs to another bundle.
+            UserError: a picture or the profile cannot be used, or a class is not known. Nothing has changed then.
         """
-        if self._folder is None:
-            raise UserError("to personalize, give a profile folder to keep the result in")
-        bundle = self._bundle
-        schedule = schedule or default_schedule(bundle.manifest.personalization)
-        pictures = read_class_folder(Path(data), bundle.classes)
-        profile = find_profile(self._folder, bundle.manifest)
+        given = self._look(pictures, label, new_classes, Clock())
+        with self._changing() as profile:
+            _remember(profile, given)
+            return len(profile.memory())
 
-        clock = _Clock()
-        known = profile.cached_features() if profile else {}
-        looked = self._look_at([picture.path for picture in pictures], known, clock)
-        features = looked.features
-        labels = labels_of(pictures)
-        head = fit_sgd(bundle.head, features, labels, schedule, step, listener)
-        clock.lap("solver")
-        with changing_profile(self._folder, bundle.manifest) as profile:
-            if looked.computed:
-                profile.cache_features(profile.cached_features() | looked.computed)
-            name = profile.take_into_use(head, {"pictures": len(pictures), **asdict(schedule)})
-        clock.lap("write")
-        counts = np.bincount(labels, minlength=len(bundle.classes)).tolist()
-        return FitResult(
-            head=name,
-            pictures={name: count for name, count in zip(bundle.classes, counts, strict=True) if count},
-            computed=len(looked.computed),
-            loss_before=bundle.head.loss(features, labels),
-            loss_after=head.loss(features, labels),
-            seconds=clock.laps,
-        )
+    def add_class(self, name: str) -> None:
+        """Make room for a class that the model never saw; it is predicted once a head was fitted to pictures of it.
 
-    def predict(self, pictures: Sequence[str | os.PathLike[str]]) -> list[Prediction]:
+        Raises:
+            UserError: the name cannot name a folder or is taken, or the profile cannot be used.
+        """
+        with self._changing() as profile:
+            profile.add_classes([name])
+
+    def remove(
+        self,
+        label: str | None = None,
+        older_than: float | None = None,
+        pictures: Picture | Sequence[Picture] = (),
+        numbers: Sequence[int] = (),
+    ) -> Removal:
+        """Forget pictures, and every head that was fitted with one of them; fit a new head to what is left.
+
+        Args:
+            label: all pictures of this class.
+            older_than: those that were added more than so many seconds ago; with ``label``, of that class.
+            pictures: these, as they were added.
+            numbers: those with these numbers in the profile.
+
+        Raises:
+            UserError: nothing was named, a picture or class is not remembered, or the profile cannot be used.
+        """
+        read = [read_picture(picture, place) for place, picture in enumerate(one_or_more(pictures))]
+        digests = {sha256_bytes(content): name for content, name in read}
+        if label is None and older_than is None and not read and not numbers:
+            raise UserError("nothing was named to be forgotten; give a class, an age or pictures")
+        with self._changing(create=False) as profile:
+            memory = profile.memory()
+            rows = _rows_of(memory, digests, numbers)
+            if label is not None or older_than is not None:
+                rows |= _rows_of_class(profile, memory, label) & (memory.times < time.time() - (older_than or -1))
+            entry = profile.state.head_in_use()
+            profile.forget(rows, entry.recipe if entry else self._default_recipe().to_json())
+            self._finish(profile)
+            return Removal(int(rows.sum()), int((~rows).sum()), profile.state.in_use)
+
+    def set_limits(self, limits: Limits, keep_pictures: bool = False) -> None:
+        """From now on remember no more than this; the oldest pictures of the largest classes go.
+
+        Args:
+            keep_pictures: whether the pictures' files are kept too, so that another bundle can look at them again.
+
+        Raises:
+            UserError: the profile cannot be used.
+        """
+        with self._changing() as profile:
+            profile.set_limits(limits, keep_pictures)
+
+    # Heads.
+
+    def fit(
+        self,
+        data: str | os.PathLike[str] | None = None,
+        recipe: Recipe | None = None,
+        *,
+        step: Step = numpy_step,
+        listener: EpochListener | None = None,
+        seconds: float | None = None,
+        new_classes: bool = False,
+        dry_run: bool = False,
+    ) -> FitResult:
+        """Fit the shipped head to all pictures that are remembered, and take it into use if that is no loss.
+
+        Args:
+            data: a folder ``class/picture`` to add first.
+            recipe: how; None for what the bundle recommends.
+            step: of SGD: who computes a step, ``numpy_step`` or the bundle's ``graph_step``.
+            listener: called after each epoch or iteration with its number, the head and the training loss.
+            seconds: the time that solving and judging may take.
+            new_classes: whether a folder that names no known class adds one.
+            dry_run: change nothing, and tell what would be.
+
+        Raises:
+            UserError: there are no pictures, or they, the recipe or the profile cannot be used. Nothing has changed
+                then; but where the head runs away, the pictures are remembered.
+        """
+        clock = Clock()
+        checked = recipe_from_json((recipe or self._default_recipe()).to_json(), "recipe")  # it will be read from disk
+        task = Task(checked, step, listener, seconds)
+        given = None if data is None else self._look(data, None, new_classes, clock)
+        if dry_run:
+            classes, memory, present = self._imagine(given)
+            solved = solve(self._bundle.head, len(classes), memory, present, task, clock)
+            return _result(solved, None, classes, memory, given, clock)
+        with self._changing(create=data is not None) as profile:
+            if given:
+                _remember(profile, given)
+                clock.lap("write")
+            memory = profile.memory()
+            present = present_head(profile, memory)
+            solved = solve(self._bundle.head, len(profile.classes), memory, present, task, clock)
+            take(profile, solved)
+            clock.lap("write")
+            return _result(solved, profile.state.in_use, profile.classes, memory, given, clock)
+
+    def roll_back(self) -> str | None:
+        """Take back into use the head before the present one; return its file, None for the shipped head.
+
+        Raises:
+            UserError: the shipped head is in use, or the profile cannot be used.
+        """
+        with self._changing(create=False) as profile:
+            return profile.roll_back()
+
+    def export_head(self, path: str | os.PathLike[str]) -> None:
+        """Write the head in use as safetensors: ``weight`` [classes, F] and ``bias``, with the classes as metadata.
+
+        Raises:
+            UserError: no personal head is in use, or ``path`` exists.
+        """
+        profile = self._profile()
+        head = profile.head() if profile else None
+        if profile is None or head is None:
+            raise UserError("the shipped head is in use; personalize first")
+        write_new(Path(path), head.to_bytes({"classes": json.dumps(profile.classes[: len(head.bias)])}), private=True)
+
+    # What they say of pictures.
+
+    def predict(self, pictures: Picture | Sequence[Picture], unsure: float = 0.0) -> list[Prediction]:
         """Predict with the personal head where there is one, else with the shipped head.
+
+        Args:
+            pictures: one or more: files, open files or arrays.
+            unsure: below this probability of the likeliest class, there is no label.
 
         Raises:
             UserError: a picture or the profile cannot be used.
         """
-        bundle = self._bundle
-        head = self._personal_head() or bundle.head
-        paths = [Path(picture) for picture in pictures]
-        if not paths:
-            return []
-        probabilities = head.probabilities(self._look_at(paths, {}, _Clock()).features)
+        classes, shipped, personal = self._heads()
+        looked = look_at(self._bundle, one_or_more(pictures), {}, self._reporter, Clock())
+        probabilities = (personal or shipped).probabilities(looked.features)
         return [
             Prediction(
-                str(path),
-                bundle.classes[int(row.argmax())],
-                {name: float(value) for name, value in zip(bundle.classes, row, strict=True)},
+                name,
+                classes[int(row.argmax())] if row.max() >= unsure else None,
+                {label: float(value) for label, value in zip(classes, row, strict=True)},
             )
-            for path, row in zip(paths, probabilities, strict=True)
+            for name, row in zip(looked.names, probabilities, strict=True)
         ]
 
     def evaluate(self, data: str | os.PathLike[str]) -> Evaluation:
@@ -166,49 +225,86 @@ class Personalizer:
         Raises:
             UserError: the folder, a picture in it or the profile cannot be used.
         """
-        personal = self._personal_head()
-        features, labels = self.read_folder(data)
-        shipped = self._bundle.head
+        classes, shipped, personal = self._heads()
+        features, labels = self._read_folder(data, classes)
+
+        def loss(head: Head) -> float:
+            return float(np.minimum(head.losses(features, labels), _WORST_LOSS).mean())
+
         return Evaluation(
             pictures=len(labels),
             shipped_accuracy=shipped.accuracy(features, labels),
-            shipped_loss=shipped.loss(features, labels),
+            shipped_loss=loss(shipped),
             personal_accuracy=None if personal is None else personal.accuracy(features, labels),
-            personal_loss=None if personal is None else personal.loss(features, labels),
+            personal_loss=None if personal is None else loss(personal),
         )
 
     def read_folder(self, data: str | os.PathLike[str]) -> tuple[Float, Labels]:
         """Features float32 [N, F] and labels int64 [N] of a folder ``class/picture``; nothing is remembered."""
-        pictures = read_class_folder(Path(data), self._bundle.classes)
-        looked = self._look_at([picture.path for picture in pictures], {}, _Clock())
-        return looked.features, labels_of(pictures)
+        return self._read_folder(data, self._bundle.classes)
 
-    def _look_at(self, paths: Sequence[Path], known: dict[str, Float], clock: _Clock) -> _Looked:
-        """Features of picture files, a few at a time, so that memory holds a few pictures and all features.
+    def _read_folder(self, data: str | os.PathLike[str], classes: tuple[str, ...]) -> tuple[Float, Labels]:
+        pictures = read_class_folder(Path(data), classes)
+        looked = look_at(self._bundle, [picture.path for picture in pictures], {}, self._reporter, Clock())
+        return looked.features, np.array([classes.index(picture.label) for picture in pictures], np.int64)
 
-        Args:
-            paths: the files, at least one.
-            known: features that need not be computed again, by the hex SHA-256 of the file.
-            clock: is told the time of decoding and of the body.
+    def _heads(self) -> tuple[tuple[str, ...], Head, Head | None]:
+        """The classes, and the shipped and the personal head for all of them."""
+        profile, shipped = self._profile(), self._bundle.head
+        personal = profile.head() if profile else None  # first: where another process changes it, this reads it again
+        classes = profile.classes if profile else self._bundle.classes
+        unknown = np.zeros(len(classes), np.bool_)  # of a class that came later, a head knows nothing
+        return classes, shipped.grown(unknown), None if personal is None else personal.grown(unknown)
+
+    # Pictures that come in.
+
+    def _look(
+        self, pictures: Picture | Sequence[Picture], label: str | None, new_classes: bool, clock: Clock
+    ) -> _Given:
+        """Look at pictures that are to be remembered, but for those that the profile knows."""
+        profile = None
+        if self._folder is not None:
+            profile = find_profile(self._folder, self._bundle.manifest, other_bundle=True)
+        classes = profile.classes if profile else self._bundle.classes
+        sources: Sequence[Picture]
+        if label is None:
+            if not isinstance(pictures, str | os.PathLike):
+                raise UserError("pictures without a label must be a folder with a folder of pictures for each class")
+            found = read_class_folder(Path(pictures), classes, new_classes)
+            sources, labels = [picture.path for picture in found], [picture.label for picture in found]
+        elif label in classes or new_classes:
+            sources = one_or_more(pictures)
+            labels = [label] * len(sources)
+        else:
+            raise UserError(f"{label!r} is no class of this bundle or profile; add it as a new class first")
+        known: dict[str, Float] = {}
+        keep = profile is not None and profile.state.keep_pictures
+        if profile and profile.state.bundle == self._bundle.manifest.identity:
+            memory = profile.memory()
+            rows = memory.rows_by_digest().items()
+            known = {digest: memory.features[row] for digest, row in rows if not keep or profile.keeps(digest)}
+        return _given(look_at(self._bundle, sources, known, self._reporter, clock, keep), labels)
+
+    def _imagine(self, given: _Given | None) -> tuple[tuple[str, ...], Memory, Present | None]:
+        """Classes and memory as they would be with ``given``, and what the head in use was fitted to of that."""
+        profile = None if self._folder is None else find_profile(self._folder, self._bundle.manifest)
+        classes = profile.classes if profile else self._bundle.classes
+        memory = profile.memory() if profile else no_memory(self._bundle.manifest.features)
+        if given:
+            classes = (*classes, *given.new_classes(classes))
+            last = profile.state.last_picture if profile else 0
+            new = memory.new_among(given.looked.digests, given.places(classes), given.looked.features, last)
+            memory = (memory.without(new) + new).within(profile.state.limits if profile else NO_LIMITS)
+        return classes, memory, present_head(profile, memory) if profile else None
+
+    # The profile.
+
+    def _profile(self) -> Profile | None:
+        """The profile to read, None if none was given; what a crash left unfinished there is finished first.
+
+        Raises:
+            UserError: there is no profile, or one of another bundle.
         """
-        computed: dict[str, Float] = {}
-        digests: list[str] = []
-        with self._reporter.stage("looking at pictures", len(paths)) as advance:
-            for first in range(0, len(paths), _AT_ONCE):
-                new: dict[str, Bytes] = {}
-                for path in paths[first : first + _AT_ONCE]:
-                    content = read_content(path)
-                    digests.append(sha256_bytes(content))
-                    if digests[-1] not in known and digests[-1] not in computed:
-                        new[digests[-1]] = self._bundle.decode(content, str(path))
-                    advance("")
-                clock.lap("decode")
-                computed |= dict(zip(new, self._bundle.features(list(new.values())), strict=True))
-                clock.lap("body")
-        rows = [known[digest] if digest in known else computed[digest] for digest in digests]
-        return _Looked(np.stack(rows), computed)
-
-    def _personal_head(self) -> Head | None:
         if self._folder is None:
             return None
         profile = find_profile(self._folder, self._bundle.manifest)
@@ -217,34 +313,129 @@ class Personalizer:
                 f"{self._folder}: no profile there; make one with: "
                 f"fbkit personalize BUNDLE DATA --profile {self._folder}"
             )
-        return profile.head()
+        if profile.is_unfinished():
+            with suppress(UserError, OSError), self._changing():  # unless another process is at it
+                pass
+            return find_profile(self._folder, self._bundle.manifest)
+        return profile
+
+    @contextmanager
+    def _changing(self, create: bool = True) -> Iterator[Profile]:
+        """The profile to change; of this bundle, and with nothing unfinished."""
+        if self._folder is None:
+            raise UserError("to personalize, give a profile folder to keep the result in")
+        if not create and find_profile(self._folder, self._bundle.manifest, other_bundle=True) is None:
+            raise UserError(f"{self._folder}: no profile there")
+        with changing_profile(self._folder, self._bundle.manifest, other_bundle=True) as profile:
+            if profile.state.bundle != self._bundle.manifest.identity:
+                self._move(profile)
+            self._finish(profile)
+            yield profile
+
+    def _move(self, profile: Profile) -> None:
+        """Look again at the pictures that were kept, now with this bundle's body."""
+        digests = list(profile.memory().rows_by_digest())
+        if not all(map(profile.keeps, digests)):
+            raise UserError(
+                f"{profile.folder}: this profile was made with another bundle, and it does not keep its pictures for "
+                "this one to look at; give the bundle it was made with, or personalize into a new folder"
+            )
+        files = [io.BytesIO(profile.kept_picture(digest)) for digest in digests]
+        looked = look_at(self._bundle, files, {}, self._reporter, Clock())
+        profile.move(looked.features, self._default_recipe().to_json())
+
+    def _finish(self, profile: Profile) -> None:
+        """Fit the head that has yet to be fitted since pictures were forgotten, if there is one."""
+        if profile.state.refit is not None:
+            recipe = recipe_from_json(profile.state.refit, f"{profile.folder}: refit")
+            memory = profile.memory()
+            try:
+                solved = solve(self._bundle.head, len(profile.classes), memory, None, Task(recipe), Clock())
+            except UserError as error:  # with fewer pictures a rate can be too high
+                profile.take_into_use(None, recipe.to_json(), {"reason": str(error)})
+            else:
+                take(profile, solved)
+
+    def _default_recipe(self) -> Recipe:
+        return default_recipe(self._bundle.manifest.personalization)
 
 
-def read_content(path: Path) -> bytes:
-    """A file's bytes.
+@dataclass(frozen=True)
+class _Given:
+    """Pictures that are to be remembered, each once, with the names of their classes."""
+
+    looked: Looked
+    labels: list[str]
+
+    def new_classes(self, known: tuple[str, ...]) -> list[str]:
+        return [name for name in dict.fromkeys(self.labels) if name not in known]
+
+    def places(self, classes: tuple[str, ...]) -> Labels:
+        """int64 [N]."""
+        return np.array([classes.index(label) for label in self.labels], np.int64)
+
+
+def _given(looked: Looked, labels: list[str]) -> _Given:
+    """A picture that comes twice counts once.
 
     Raises:
-        UserError: it is missing or cannot be read.
+        UserError: it comes with two classes.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    first: dict[str, int] = {}
+    for place, digest in enumerate(looked.digests):
+        other = first.setdefault(digest, place)
+        if labels[other] != labels[place]:
+            raise UserError(
+                f"{looked.names[place]}: is {labels[place]!r} here, and {labels[other]!r} as {looked.names[other]}; "
+                "remove one of the two"
+            )
+    places = list(first.values())
+    once = looked.at(places)
+    features = as_stored(once.features)
+    if not (finite := np.isfinite(features).all(1)).all():
+        raise UserError(f"{once.names[int(finite.argmin())]}: the body gives values that are not finite for it")
+    return _Given(replace(once, features=features), [labels[place] for place in places])
 
 
-def labels_of(pictures: Sequence[LabelledPicture]) -> Labels:
-    """int64 [N]."""
-    return np.array([picture.label for picture in pictures], np.int64)
+def _remember(profile: Profile, given: _Given) -> None:
+    looked, new = given.looked, given.new_classes(profile.classes)
+    places = given.places((*profile.classes, *new))
+    profile.remember(looked.digests, places, looked.features, looked.contents, new)
 
 
-class _Clock:
-    """Seconds by stage."""
+def _rows_of(memory: Memory, digests: Mapping[str, str], numbers: Sequence[int]) -> Rows:
+    """Pictures by digest, which has a name for messages, or by number: bool [N]."""
+    rows, by_digest = np.isin(memory.numbers, numbers), memory.rows_by_digest()
+    if missing := set(numbers) - set(memory.numbers.tolist()):
+        raise UserError(f"picture number {min(missing)}: is not remembered")
+    for digest, name in digests.items():
+        if digest not in by_digest:
+            raise UserError(f"{name}: is not remembered")
+        rows[by_digest[digest]] = True
+    return rows
 
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
-        self._last = now
+def _rows_of_class(profile: Profile, memory: Memory, label: str | None) -> Rows:
+    if label is None:
+        return np.ones(len(memory), np.bool_)
+    if label not in profile.classes:
+        raise UserError(f"{label!r}: is no class of this bundle or profile")
+    rows: Rows = memory.labels == profile.classes.index(label)
+    return rows
+
+
+def _result(
+    solved: Solved, head: str | None, classes: tuple[str, ...], memory: Memory, given: _Given | None, clock: Clock
+) -> FitResult:
+    counts = np.bincount(memory.labels, minlength=len(classes)).tolist()
+    return FitResult(
+        head=head,
+        verdict=solved.verdict,
+        pictures={name: count for name, count in zip(classes, counts, strict=True) if count},
+        computed=given.looked.computed if given else 0,
+        loss_before=solved.shipped.loss(memory.features, memory.labels),
+        loss_after=solved.candidate.head.loss(memory.features, memory.labels),
+        gap=solved.candidate.gap,
+        finished=solved.candidate.finished,
+        seconds=clock.laps,
+    )

@@ -34,3 +34,16 @@ def epoch_order(count: int, seed: int, epoch: int) -> Labels:
         other = next(draws) % (place + 1)
         order[place], order[other] = order[other], order[place]
     return np.array(order, np.int64)
+
+
+def stratified_folds(labels: Labels, folds: int, seed: int) -> Labels:
+    """Which fold each picture is in: int64 [N], from 0 on; a class is spread evenly, and folds are of even size.
+
+    All pictures in the order of epoch 0, put by class, within a class left in that order, are dealt out like cards: the
+    k-th is in fold k modulo ``folds``.
+    """
+    order = epoch_order(len(labels), seed, 0)
+    order = order[np.argsort(labels[order], kind="stable")]
+    assigned = np.empty(len(labels), np.int64)
+    assigned[order] = np.arange(len(labels)) % folds
+    return assigned

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeProgramManager, ExecutorchProgramManager, to_edge_transform_and_lower
@@ -11,6 +13,7 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from torch.nn.functional import hardtanh
 
+from fbkit.device_runtime.manifest import pictures_at_once
 from fbkit.export.capture import capture
 from fbkit.export.executorch_facts import executorch_facts
 from fbkit.export.head_step import HeadStep, example_inputs
@@ -18,11 +21,12 @@ from fbkit.export.keep_float import check_keep_float
 from fbkit.export.target import STEP_BATCH, Lowered, Request
 
 # Fixed batches as methods of one program with shared weights: a dynamic batch fails for some networks under XNNPACK.
-BODY_BATCHES = (1, 32)
 
 
 def lower(request: Request) -> Lowered:
-    """A body with one method for each of BODY_BATCHES, and the step graph for STEP_BATCH rows as method ``forward``.
+    """A body with a method for one picture and one for as many as a device looks at together, and the step graph.
+
+    The step graph, for STEP_BATCH rows, is method ``forward``.
 
     Raises:
         UserError: ``keep_float`` names a module that the body does not have; the body's forward has no graph, or for
@@ -46,16 +50,20 @@ def lower(request: Request) -> Lowered:
     return Lowered(
         body=bytes(program.buffer),
         step=bytes(step_program.buffer),
-        body_batches=BODY_BATCHES,
+        body_batches=_batches(request.shape),
         suffix="pte",
         model=model,
         graph=executorch_facts(request.body, request.shape, edge, program, "b1"),
     )
 
 
+def _batches(shape: tuple[int, int, int]) -> tuple[int, ...]:
+    return tuple(sorted({1, pictures_at_once(*shape[1:])}))
+
+
 def _for_batches(module: nn.Module, shape: tuple[int, int, int]) -> dict[str, ExportedProgram]:
     """A method for each batch size of a module that takes pictures."""
-    programs = {f"b{batch}": capture(module, shape, batch) for batch in BODY_BATCHES}
+    programs = {f"b{batch}": capture(module, shape, batch) for batch in _batches(shape)}
     return {name: program.run_decompositions(_DECOMPOSITIONS) for name, program in programs.items()}
 
 
@@ -63,9 +71,23 @@ def _hardsigmoid(values: Tensor) -> Tensor:
     return hardtanh(values + 3.0, 0.0, 6.0) / 6.0
 
 
-# torch's own decomposition has whole numbers in it, for which executorch casts tensors. XNNPACK does not take casts,
-# and a network with squeeze-and-excitation fell apart into many small XNNPACK programs.
-_DECOMPOSITIONS = {torch.ops.aten.hardsigmoid.default: _hardsigmoid}
+def _split(values: Tensor, size: int, dim: int = 0) -> list[Tensor]:
+    length = values.shape[dim]
+    return [values.narrow(dim, start, min(size, length - start)) for start in range(0, length, size)]
+
+
+def _split_with_sizes(values: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
+    starts = accumulate(sizes, initial=0)
+    return [values.narrow(dim, start, size) for start, size in zip(starts, sizes, strict=False)]
+
+
+# Of what XNNPACK does not take, so that a network with it fell apart into many small XNNPACK programs: hardsigmoid, as
+# torch's own decomposition has whole numbers in it, for which executorch casts tensors; splits, but it takes slices.
+_DECOMPOSITIONS = {
+    torch.ops.aten.hardsigmoid.default: _hardsigmoid,
+    torch.ops.aten.split.Tensor: _split,
+    torch.ops.aten.split_with_sizes.default: _split_with_sizes,
+}
 
 
 def _lower(

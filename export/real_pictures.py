@@ -80,7 +80,7 @@ def list_folder(folder: Path, classes: tuple[str, ...]) -> PictureFolder:
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if any(path.name in classes for path in inside):
         found = read_class_folder(folder, classes)
-        labels = np.array([picture.label for picture in found], np.int64)
+        labels = np.array([classes.index(picture.label) for picture in found], np.int64)
         return PictureFolder(folder, tuple(picture.path for picture in found), labels)
     paths = [
         path

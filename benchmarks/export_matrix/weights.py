@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -63,8 +64,13 @@ def train_model(name: str, width: int, rounds: int | None, out: Path, reporter: 
         UserError: ``out`` holds a run of another width or number of rounds, and as ``train``.
     """
     recipe = _recipe(name, width, rounds)
-    if out.exists() and open_run(out).recipe != recipe:
-        raise UserError(f"{out}: was trained with other --rounds or --width; give the same, or choose another --out")
+    if out.exists():
+        run = open_run(out)
+        if run.recipe != recipe:
+            raise UserError(f"{out}: has other --rounds or --width; give the same, or choose another --out")
+        if run.is_complete:
+            return
+    reporter.line(f"{name}: a brief training")
     resume(out, recipe=recipe, reporter=reporter)
 
 
@@ -120,8 +126,13 @@ def start_model(name: str, pictures: Path, weights: Path) -> OwnModel:
 
 
 def write_pictures(out: Path) -> None:
-    """Embedded test pictures as PNG in one folder without classes: as many as export calibrates and verifies with."""
-    images = load_dataset(DataRecipe()).test.images[: CALIBRATION_PICTURES + VERIFIED_PICTURES, 0].numpy()
+    """As many PNG as export calibrates and verifies with, in one folder without classes.
+
+    The channels of each are three of the embedded test pictures: grey ones would leave a network's differences of
+    colours at nothing, and with such statistics it makes a thousand times as much of any colour that it meets.
+    """
+    count = CALIBRATION_PICTURES + VERIFIED_PICTURES
+    grey = load_dataset(DataRecipe()).test.images[: 3 * count, 0]
     with whole_folder(out) as folder:
-        for number, pixels in enumerate(images):
-            Image.fromarray(pixels).save(folder / f"{number:05d}.png")
+        for number, three in enumerate(grey.split(3)):
+            Image.fromarray(np.dstack(three.numpy())).save(folder / f"{number:05d}.png")

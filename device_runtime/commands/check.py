@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fbkit.console import show, stdout
-from fbkit.device_runtime.commands.signed_by import SignedBy
+from fbkit.device_runtime.commands.options import SignedBy
 
 
 def check(

@@ -17,6 +17,7 @@ one, the next gradient puts right. Logits, gradient and objective are float64, o
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,11 +47,13 @@ class ExactFit:
         head: the minimiser, rounded to float32.
         gap: nats a picture; the objective at ``head`` is at most so far above the minimum.
         iterations: of Newton's method.
+        finished: False where the deadline ended it.
     """
 
     head: Head
     gap: float
     iterations: int
+    finished: bool
 
 
 def fit_exact(
@@ -60,11 +63,12 @@ def fit_exact(
     penalty: float,
     gap: float = 1e-6,
     listener: IterationListener | None = None,
+    deadline: float | None = None,
 ) -> ExactFit:
     """Minimise the objective; ``head``, the shipped one, is left as it is.
 
-    It ends when the gap is as small as asked, when rounding allows no further step, or after a fixed amount of work;
-    the result's gap says how far it came. The result is never worse than ``head``.
+    It ends when the gap is as small as asked, when rounding allows no further step, after a fixed amount of work, or at
+    the deadline; the result's gap says how far it came. The result is never worse than ``head``.
 
     Args:
         head: the start and the anchor.
@@ -73,6 +77,7 @@ def fit_exact(
         penalty: above 0.
         gap: the one to reach, in nats a picture.
         listener: called after each iteration with its number, the head and the mean cross-entropy.
+        deadline: of ``time.monotonic``, in seconds; the iteration in which it passes is the last. None for none.
 
     Raises:
         UserError: the features are not finite.
@@ -83,12 +88,15 @@ def fit_exact(
     moved = np.zeros_like(problem.anchor)
     logits = problem.inputs @ problem.anchor.T
     start = problem.objective(logits, moved)
-    iterations, products, effort = 0, 0, _FIRST_EFFORT
+    iterations, products, effort, finished = 0, 0, _FIRST_EFFORT, True
     while True:
         probabilities = _softmax(logits)
         gradient = problem.gradient(probabilities, moved)
         bound = _squared(gradient) / (2 * penalty)
         if bound <= gap * len(labels) or products >= _MOST_PRODUCTS:
+            break
+        if iterations and deadline is not None and time.monotonic() >= deadline:
+            finished = False
             break
         direction, used = problem.newton_direction(gradient, probabilities, effort)
         change = problem.inputs @ direction.T
@@ -109,7 +117,7 @@ def fit_exact(
     reached = problem.objective_of(found)
     if not reached <= start:  # what there was to gain is lost in rounding to float32
         found, reached = head, start
-    return ExactFit(found, max(reached - least, 0.0) / len(labels), iterations)
+    return ExactFit(found, max(reached - least, 0.0) / len(labels), iterations, finished)
 
 
 class _Problem:

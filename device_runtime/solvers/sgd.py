@@ -14,24 +14,18 @@ It is done in numpy, or by the bundle's step graph on the bundle's runtime; both
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from fbkit.device_runtime.head import Head
+from fbkit.device_runtime.head import Head, Mask
 from fbkit.device_runtime.manifest import Defaults
 from fbkit.device_runtime.shuffle import epoch_order
 from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
-
-Mask = npt.NDArray[np.bool_]
-
-# The logit of a class that is left out: its probability is 0 exactly, and unlike infinity it is a number when doubled,
-# negated or multiplied by 0.
-_LEFT_OUT = np.float32(-1e30)
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def numpy_step(state: SgdState, features: Float, labels: Labels, settings: StepS
     """The step in numpy, float32 throughout."""
     head, buffers, anchor, mask = state.head, state.buffers, settings.anchor, settings.class_mask
     rows = np.arange(len(labels))
-    masked = head if mask is None else Head(head.weight, np.where(mask, head.bias, _LEFT_OUT))
+    masked = head if mask is None else head.without(~mask)
     error = masked.probabilities(features)
     loss = float(-np.log(np.maximum(error[rows, labels], np.finfo(np.float32).tiny)).mean())
     error[rows, labels] -= 1
@@ -135,6 +129,7 @@ def _moved(
     return parameter - np.float32(settings.lr) * gradient, gradient
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of a head that runs away; seen to below
 def fit_sgd(
     head: Head,
     features: Float,
@@ -143,6 +138,7 @@ def fit_sgd(
     step: Step = numpy_step,
     listener: EpochListener | None = None,
     class_mask: Mask | None = None,
+    deadline: float | None = None,
 ) -> Head:
     """Train ``head`` on all pictures; the one given is left as it is.
 
@@ -154,6 +150,7 @@ def fit_sgd(
         step: who does the arithmetic.
         listener: called after each epoch with its number, the head and the epoch's mean cross-entropy in training.
         class_mask: bool [classes], False for a class that no picture has and whose row stays as it is; None for none.
+        deadline: of ``time.monotonic``, in seconds; the epoch in which it passes is the last. None for none.
 
     Raises:
         UserError: the head is no longer finite; the rate is too high.
@@ -178,4 +175,6 @@ def fit_sgd(
             raise UserError(f"the head ran away in epoch {epoch} at learning rate {schedule.lr}; choose a lower one")
         if listener:
             listener(epoch, state.head, total / len(labels))
+        if deadline is not None and time.monotonic() >= deadline:
+            break
     return state.head

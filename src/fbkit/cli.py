@@ -18,6 +18,7 @@ from fbkit.benchmarks.commands.demo import demo
 from fbkit.benchmarks.commands.export import export_matrix
 from fbkit.benchmarks.commands.paper import paper
 from fbkit.benchmarks.commands.scale import scale
+from fbkit.benchmarks.commands.solvers import solvers
 from fbkit.benchmarks.commands.train_speed import train_speed
 from fbkit.console import speaks_for_all
 from fbkit.device_runtime.commands.check import check
@@ -27,6 +28,7 @@ from fbkit.device_runtime.commands.keygen import keygen
 from fbkit.device_runtime.commands.pack import pack
 from fbkit.device_runtime.commands.personalize import personalize
 from fbkit.device_runtime.commands.predict import predict
+from fbkit.device_runtime.commands.profile import profile
 from fbkit.device_runtime.commands.sign import sign
 from fbkit.device_runtime.commands.unpack import unpack
 from fbkit.errors import Interrupted, UserError
@@ -50,11 +52,14 @@ for command in (
 ):
     app.command()(command)
 
+app.add_typer(profile, name="profile")
+
 bench = typer.Typer(help="Measure.", no_args_is_help=True)
 bench.command()(convergence)
 bench.command()(paper)
 bench.command("train")(train_speed)
 bench.command()(scale)
+bench.command()(solvers)
 bench.command("export")(export_matrix)
 app.add_typer(bench, name="bench")
 

@@ -36,13 +36,17 @@ def fbkit(*arguments: str | Path) -> Any:
 def personalize(bundle: Path, pictures: Path, out: Path) -> dict[str, Any]:
     """Do what a person does with a bundle; the profiles come to lie in ``out``, one for each kind of step."""
     train, test = pictures / "train", pictures / "test"
-    profile = out / "numpy"
+    profile = out / "exact"
+    ways = {
+        "exact": ("--solver", "exact"),
+        "numpy": ("--solver", "sgd", "--step", "numpy"),
+        "graph": ("--solver", "sgd", "--step", "graph"),
+    }
     return {
         "machine": platform.machine(),
         "check": fbkit("check", bundle),
         "personalize": {
-            step: fbkit("personalize", bundle, train, "--profile", out / step, "--step", step)
-            for step in ("numpy", "graph")
+            way: fbkit("personalize", bundle, train, "--profile", out / way, *options) for way, options in ways.items()
         },
         "predict": fbkit("predict", bundle, *sorted(test.glob("*/*")), "--profile", profile),
         "evaluate": fbkit("evaluate", bundle, test, "--profile", profile),

@@ -46,11 +46,14 @@ def assert_same_outcome(there: dict[str, Any], here: dict[str, Any], folder: Pat
     assert there["machine"] == "aarch64"
     assert not there["torch"]
     assert there["check"]["ok"]
-    for step in ("numpy", "graph"):
-        heads = [load_file(folder / side / step / "heads" / "0001.safetensors") for side in ("there", "here")]
+    for way in ("exact", "numpy", "graph"):
+        assert there["personalize"][way]["head"] == here["personalize"][way]["head"]
+        name = there["personalize"][way]["head"]
+        heads = [load_file(folder / side / way / "heads" / name) for side in ("there", "here")]
         for name in ("weight", "bias"):
             np.testing.assert_allclose(heads[0][name], heads[1][name], rtol=0, atol=1e-4)
-        assert there["personalize"][step]["loss_after"] < there["personalize"][step]["loss_before"]
+        assert there["personalize"][way]["loss_after"] < there["personalize"][way]["loss_before"]
+        assert there["personalize"][way]["verdict"]["verified"]
 
     labels = [[one["label"] for one in outcome["predict"]["predictions"]] for outcome in (there, here)]
     assert labels[0] == labels[1]

@@ -83,7 +83,7 @@ def test_the_command_measures_a_model_and_goes_on(
 
     shown = fbkit(*command[:-1], 9)
     assert shown.code == 2
-    assert "was trained with other --rounds or --width" in shown.err
+    assert "conv4: has other --rounds or --width" in shown.err
 
 
 def contents(out: Path) -> dict[str, int]:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from PIL import Image
 
-from fbkit.device_runtime import Bundle, Personalizer, Schedule
-from fbkit.device_runtime.profile import Profile, changing_profile, find_profile
-from fbkit.device_runtime.solvers.sgd import Step, fit_sgd, numpy_step
+from fbkit.device_runtime import Bundle, Head, Personalizer, Schedule
+from fbkit.device_runtime.fitting import Absent, Recipe, default_recipe, fit, recipe_from_json
+from fbkit.device_runtime.profile import Limits
+from fbkit.device_runtime.profile.memory import as_stored
+from fbkit.device_runtime.solvers.sgd import Step, numpy_step
 from fbkit.errors import UserError
 from fbkit.files import sha256_file
 from tests.conftest import FBKIT, Outcome
+from tests.device_runtime.conftest import BUNDLE, PICTURES, by_the_body, opened, snapshot, some
 
-
-def snapshot(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+SCHEDULE = Schedule(epochs=3, lr=0.02, batch_size=33, seed=5)
 
 
 @pytest.fixture
@@ -41,7 +43,10 @@ def test_the_whole_story_on_the_command_line(
     fitted = json.loads(outcome.out)
     assert sum(fitted["pictures"].values()) == fitted["computed"] == 100
     assert fitted["loss_after"] < fitted["loss_before"]
-    assert set(fitted["seconds"]) == {"decode", "body", "solver", "write"}
+    assert set(fitted["seconds"]) == {"decode", "body", "solver", "judging", "write"}
+    assert (fitted["verdict"]["chosen"], fitted["verdict"]["verified"]) == ("candidate", True)
+    assert fitted["finished"]
+    assert fitted["gap"] <= 1e-6
 
     measured = json.loads(fbkit("evaluate", bundle_folder, client / "test", "--profile", profile, "--json").out)
     assert measured["pictures"] == 100
@@ -68,8 +73,7 @@ def test_the_body_sees_a_picture_once(onnx_bundle: Path, client: Path, tmp_path:
     first = personalizer.fit(client / "train")
     again = personalizer.fit(client / "train")
     assert (first.computed, again.computed) == (100, 0)
-    heads = [load_file(tmp_path / "profile" / "heads" / result.head) for result in (first, again)]
-    assert np.array_equal(heads[0]["weight"], heads[1]["weight"])
+    assert first.loss_after == again.loss_after
 
 
 def test_a_picture_that_was_added_is_the_only_one_computed(onnx_bundle: Path, pictures: Path, tmp_path: Path) -> None:
@@ -82,37 +86,64 @@ def test_a_picture_that_was_added_is_the_only_one_computed(onnx_bundle: Path, pi
     assert personalizer.fit(pictures).computed == 1
 
 
-def test_numpy_and_the_step_graph_give_the_same_head(bundle_folder: Path, client: Path, tmp_path: Path) -> None:
+def test_numpy_and_the_step_graph_give_the_same_head(bundle_folder: Path, pictures: Path, tmp_path: Path) -> None:
+    """Also where classes were added, one of them without pictures; the graph has spare rows for them."""
     bundle = Bundle.open(bundle_folder)
-    names = []
+    shutil.copytree(sorted(pictures.iterdir())[0], pictures / "clog")
+    shutil.rmtree(sorted(pictures.iterdir())[0])
+    recipe = default_recipe(bundle.manifest.personalization, "sgd")
     steps: dict[str, Step] = {"numpy": numpy_step, "graph": bundle.graph_step}
-    for name, step in steps.items():
-        personalizer = Personalizer(bundle, tmp_path / name)
-        personalizer.fit(client / "train", step=step)
-        names.append(tmp_path / name / "heads" / "0001.safetensors")
-    first, second = (load_file(path) for path in names)
-    np.testing.assert_allclose(first["weight"], second["weight"], rtol=0, atol=1e-5)
+    for absent in get_args(Absent):
+        heads = {}
+        for name, step in steps.items():
+            personalizer = Personalizer(bundle, tmp_path / absent / name)
+            personalizer.add_class("hat")
+            personalizer.fit(pictures, replace(recipe, absent=absent), step=step, new_classes=True)
+            head = opened(tmp_path / absent / name, bundle).head()
+            assert head
+            heads[name] = head
+        assert opened(tmp_path / absent / "graph", bundle).classes == (*bundle.classes, "hat", "clog")
+        assert np.abs(heads["graph"].weight[-1] - bundle.head.weight.mean(0)).max() > 1e-3, "the new class learned"
+        np.testing.assert_allclose(heads["graph"].weight, heads["numpy"].weight, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(heads["graph"].bias, heads["numpy"].bias, rtol=0, atol=1e-5)
 
 
-def test_the_head_in_the_profile_is_the_solvers(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", [Recipe("exact", "keep", 3.0), Recipe("sgd", "mask", 0.0, SCHEDULE)])
+def test_the_head_in_the_profile_is_the_solvers(
+    onnx_bundle: Path, client: Path, tmp_path: Path, recipe: Recipe
+) -> None:
     bundle = Bundle.open(onnx_bundle)
-    schedule = Schedule(epochs=3, lr=0.02, batch_size=33, seed=5)
     personalizer = Personalizer(bundle, tmp_path / "profile")
-    personalizer.fit(client / "train", schedule)
-    expected = fit_sgd(bundle.head, *personalizer.read_folder(client / "train"), schedule)
-    found = load_file(tmp_path / "profile" / "heads" / "0001.safetensors")
-    np.testing.assert_allclose(found["weight"], expected.weight, rtol=0, atol=1e-6)
-    profile = find_profile(tmp_path / "profile", bundle.manifest)
-    assert profile
-    (entry,) = profile.journal()
-    assert (entry["epochs"], entry["lr"], entry["batch_size"], entry["seed"]) == (3, 0.02, 33, 5)
+    heads: list[Head] = []
+    result = personalizer.fit(client / "train", recipe, listener=lambda _step, head, _loss: heads.append(head))
+    features, labels = personalizer.read_folder(client / "train")
+    expected = fit(bundle.head, as_stored(features), labels, recipe)
+    profile = opened(tmp_path / "profile", bundle)
+    head = profile.head()
+    assert head
+    assert head.to_bytes() == expected.head.without(~expected.mask).to_bytes()
+    assert np.array_equal(heads[-1].weight, head.weight)
+    assert result.loss_after == expected.head.loss(as_stored(features), labels)
+    assert recipe_from_json(profile.journal()[-1], "journal") == recipe
+    (entry,) = profile.state.heads
+    assert (recipe_from_json(entry.recipe, "head"), entry.seen, entry.pictures) == (recipe, 100, 100)
 
 
-def test_only_the_owner_can_read_a_profile(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
-    profile = tmp_path / "profile"
-    Personalizer(Bundle.open(onnx_bundle), profile).fit(client / "train")
-    for path in [profile, *profile.rglob("*")]:
-        assert path.stat().st_mode & 0o077 == 0, path
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (Recipe("exact", "keep", 0.0), "recipe: penalty must be a number above 0"),
+        (Recipe("sgd", "keep", 0.0, Schedule(epochs=0)), "recipe: epochs must be a whole number from 1"),
+        (Recipe("sgd", "keep", 0.0, Schedule(seed=-1)), "recipe: seed must be"),
+        (Recipe("sgd", "keep", 0.0, Schedule(momentum=1.0)), "recipe: momentum must be"),
+    ],
+)
+def test_a_recipe_that_could_not_be_read_again_is_refused_first(
+    onnx_bundle: Path, client: Path, tmp_path: Path, recipe: Recipe, said: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{said}"):
+        Personalizer(Bundle.open(onnx_bundle), tmp_path / "profile").fit(client / "train", recipe)
+    assert not (tmp_path / "profile").exists()
 
 
 def unreadable_among_good(pictures: Path) -> None:
@@ -193,6 +224,19 @@ def test_other_bad_input_ends_in_one_line(
         (("personalize", onnx_bundle, client / "train"), "Missing option '--profile'"),
         (("personalize", onnx_bundle, client / "train", "--profile", other, "--epochs", "0"), "--epochs"),
         (("personalize", onnx_bundle, client / "train", "--profile", other, "--lr", "nan"), "--lr"),
+        (("personalize", onnx_bundle, client / "train", "--profile", other, "--lr", "0.1"), "--lr is for --solver sgd"),
+        (
+            ("personalize", onnx_bundle, client / "train", "--profile", other, "--step", "graph"),
+            "--step is for --solve",
+        ),
+        (("personalize", onnx_bundle, client / "train", "--profile", other, "--penalty", "0"), "must be above 0 for"),
+        (("personalize", onnx_bundle, client / "train", "--profile", other, "--solver", "magic"), "--solver"),
+        (("personalize", onnx_bundle, client / "train", "--profile", other, "--absent", "magic"), "--absent"),
+        (("personalize", onnx_bundle, client / "train", "--profile", other, "--seconds", "-1"), "--seconds"),
+        (("profile", "show", onnx_bundle, other), "no profile there"),
+        (("profile", "rollback", onnx_bundle, other), "no profile there"),
+        (("profile", "limit", onnx_bundle, other, "--pictures", "3"), "no profile there"),
+        (("profile", "limit", onnx_bundle, profile, "--pictures", "-3"), "--pictures"),
         (("personalize", onnx_bundle, client / "train", "--profile", other, "--step", "magic"), "--step"),
         (("dance",), "No such command"),
     ]
@@ -214,143 +258,84 @@ def test_debug_shows_the_traceback(onnx_bundle: Path, tmp_path: Path) -> None:
     assert result.stderr.strip().splitlines()[-1].startswith("fbkit: ")
 
 
-def damage_state(profile: Profile) -> None:
-    (profile.folder / "profile.json").write_text('{"schema": "fbkit.profile", "version": 9}')
-
-
-def point_outside(profile: Profile) -> None:
-    path = profile.folder / "profile.json"
-    state = json.loads(path.read_text())
-    path.write_text(json.dumps({**state, "head": "../../secret"}))
-
-
-def lose_the_head(profile: Profile) -> None:
-    (profile.folder / "heads" / "0001.safetensors").unlink()
-
-
-def cut_the_head(profile: Profile) -> None:
-    path = profile.folder / "heads" / "0001.safetensors"
-    path.write_bytes(path.read_bytes()[:-8])
-
-
-def flip_a_bit_of_the_head(profile: Profile) -> None:
-    path = profile.folder / "heads" / "0001.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (damage_state, "not a profile of format version 1"),
-        (point_outside, "head must be the name of a file in heads/, or null"),
-        (lose_the_head, "0001.safetensors: cannot be read"),
-        (cut_the_head, "0001.safetensors: was altered"),
-        (flip_a_bit_of_the_head, "0001.safetensors: was altered"),
-    ],
-)
-def test_a_damaged_profile_is_refused_by_name(
-    onnx_bundle: Path, client: Path, tmp_path: Path, damage: Callable[[Profile], None], said: str
-) -> None:
-    bundle = Bundle.open(onnx_bundle)
-    personalizer = Personalizer(bundle, tmp_path / "profile")
-    personalizer.fit(client / "train")
-    damage(Profile(tmp_path / "profile", bundle.manifest))
-    with pytest.raises(UserError, match=said):
-        personalizer.evaluate(client / "test")
-
-
-def test_a_broken_feature_cache_is_made_again(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
-    personalizer = Personalizer(Bundle.open(onnx_bundle), tmp_path / "profile")
-    personalizer.fit(client / "train")
-    cache = tmp_path / "profile" / "features.safetensors"
-    cache.write_bytes(cache.read_bytes()[:-50])
-    assert personalizer.fit(client / "train").computed == 100
-    assert personalizer.fit(client / "train").computed == 0
-
-
-def test_a_journal_line_cut_short_spoils_no_other(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
-    bundle = Bundle.open(onnx_bundle)
-    personalizer = Personalizer(bundle, tmp_path / "profile")
-    personalizer.fit(client / "train")
-    with (tmp_path / "profile" / "journal.jsonl").open("a") as file:
-        file.write('{"time": 1, "hea')
-    personalizer.fit(client / "train")
-    journal = Profile(tmp_path / "profile", bundle.manifest).journal()
-    assert [entry["head"] for entry in journal] == ["0001.safetensors", "0002.safetensors"]
-
-
-def test_a_crash_before_the_journal_is_completed_later(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
-    bundle = Bundle.open(onnx_bundle)
-    personalizer = Personalizer(bundle, tmp_path / "profile")
-    personalizer.fit(client / "train", Schedule(epochs=3))
-    profile = Profile(tmp_path / "profile", bundle.manifest)
-    expected = profile.journal()
-    (profile.folder / "journal.jsonl").unlink()
-    (profile.folder / ".features.safetensors.x1y2.partial").write_bytes(b"half")
-    with changing_profile(profile.folder, bundle.manifest):
-        pass
-    assert profile.journal() == expected
-    assert not list(profile.folder.glob(".*.partial"))
-
-
-def test_a_crash_while_a_profile_is_made_does_not_block_its_folder(
-    onnx_bundle: Path, client: Path, tmp_path: Path
+def test_a_profile_moves_to_another_bundle_if_its_pictures_are_kept(
+    onnx_bundle: Path, demo: Bundle, tmp_path: Path, fbkit: Callable[..., Outcome]
 ) -> None:
     folder = tmp_path / "profile"
-    (folder / "heads").mkdir(parents=True)
-    (folder / "lock").touch()
-    (folder / ".profile.json.abcd.partial").write_bytes(b"{")
-    assert Personalizer(Bundle.open(onnx_bundle), folder).fit(client / "train").head == "0001.safetensors"
+    personalizer = Personalizer(demo, folder)
+    personalizer.set_limits(Limits(), keep_pictures=True)
+    paths = [*some("sneaker", 6), *some("t-shirt", 6)]
+    personalizer.add(paths[:6], "sneaker")
+    personalizer.add([np.asarray(Image.open(path)) for path in paths[6:]], "t-shirt")
+    personalizer.fit()
+    assert {path.name for path in (folder / "kept").iterdir()} == set(opened(folder, demo).memory().rows_by_digest())
+    assert (folder / "kept" / sha256_file(paths[0])).read_bytes() == paths[0].read_bytes()
+
+    outcome = fbkit("predict", onnx_bundle, paths[0], "--profile", folder)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "made with another bundle; give the bundle it was made with, or personalize into a new folder" in outcome.err
+
+    outcome = fbkit("personalize", onnx_bundle, PICTURES / "train", "--profile", folder, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["pictures"] == {"sneaker": 10, "t-shirt": 16}, "arrays are other pictures than files"
+    other = Bundle.open(onnx_bundle)
+    memory = opened(folder, other).memory()
+    assert np.array_equal(memory.features[:12], by_the_body(other, paths))
+    assert [other.classes[label] for label in memory.labels[:12]] == ["sneaker"] * 6 + ["t-shirt"] * 6
+    assert memory.numbers[:12].tolist() == list(range(1, 13))
+    assert "another bundle" in [entry["event"] for entry in opened(folder, other).journal()]
+    assert Personalizer(other, folder).predict(paths[0])
+    with pytest.raises(UserError, match="made with another bundle"):
+        personalizer.predict(paths[0])
 
 
-def test_two_first_fits_at_once_keep_each_others_heads(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
-    """A profile is made under its lock, so a second maker finds the first one's head instead of starting anew."""
-    bundle, folder = Bundle.open(onnx_bundle), tmp_path / "profile"
-    Personalizer(bundle, folder).fit(client / "train")
-    with changing_profile(folder, bundle.manifest) as profile:
-        assert profile.head() is not None
-
-
-def test_two_processes_do_not_change_a_profile_at_once(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
-    bundle = Bundle.open(onnx_bundle)
-    with (
-        changing_profile(tmp_path / "profile", bundle.manifest),
-        pytest.raises(UserError, match="another process is changing this profile"),
+def test_a_profile_that_keeps_no_pictures_is_refused_to_another_bundle_with_advice(
+    onnx_bundle: Path, demo: Bundle, tmp_path: Path, fbkit: Callable[..., Outcome]
+) -> None:
+    folder = tmp_path / "profile"
+    personalizer = Personalizer(demo, folder)
+    personalizer.fit(PICTURES / "train")
+    personalizer.set_limits(Limits(), keep_pictures=True)  # too late for those that were seen
+    before = snapshot(folder)
+    for command in (
+        ("personalize", onnx_bundle, PICTURES / "train", "--profile", folder),
+        ("profile", "remove", onnx_bundle, folder, "--number", 1),
+        ("profile", "rollback", onnx_bundle, folder),
     ):
-        Personalizer(bundle, tmp_path / "profile").fit(client / "train")
-    assert Personalizer(bundle, tmp_path / "profile").fit(client / "train").head == "0001.safetensors"
+        outcome = fbkit(*command)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert outcome.err.startswith(
+            f"fbkit: {folder}: this profile was made with another bundle, and it does not keep"
+        )
+        assert outcome.err.endswith("give the bundle it was made with, or personalize into a new folder\n")
+        assert snapshot(folder) == before
+    personalizer.add(PICTURES / "train")
+    assert Personalizer(Bundle.open(onnx_bundle), folder).add(PICTURES / "train") == 20, "they came again and are kept"
 
 
-def test_sigkill_at_any_moment_leaves_the_old_head_or_the_new_one(
-    onnx_bundle: Path, client: Path, tmp_path: Path, full: bool
-) -> None:
-    bundle = Bundle.open(onnx_bundle)
+def test_what_a_profile_holds_is_shown(demo: Bundle, tmp_path: Path, fbkit: Callable[..., Outcome]) -> None:
     folder = tmp_path / "profile"
-    personalizer = Personalizer(bundle, folder)
-    personalizer.fit(client / "train")
-    expected = personalizer.evaluate(client / "test").personal_accuracy
-    command = [FBKIT, "personalize", onnx_bundle, client / "train", "--profile", folder]
-    rng = np.random.default_rng(0)
-    for _ in range(60 if full else 8):
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(timeout=float(rng.uniform(0.2, 0.7)))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        assert personalizer.evaluate(client / "test").personal_accuracy == expected
-        profile = find_profile(folder, bundle.manifest)
-        assert profile
-    personalizer.fit(client / "train")
-    profile = find_profile(folder, bundle.manifest)
-    assert profile
-    heads = sorted(path.name for path in (folder / "heads").iterdir())
-    journalled = [entry["head"] for entry in profile.journal()]
-    assert len(journalled) == len(set(journalled)), "no head twice"
-    assert set(journalled) <= set(heads)
-    assert journalled[-1] == heads[-1]
+    personalizer = Personalizer(demo, folder)
+    personalizer.add(some("sneaker", 3), "sneaker")
+    personalizer.add(some("t-shirt", 2), "hat", new_classes=True)
+    head = personalizer.fit().head
+    personalizer.set_limits(Limits(pictures=4))
+    shown = json.loads(fbkit("profile", "show", BUNDLE, folder, "--json").out)
+    assert shown["classes"] == [*demo.classes, "hat"]
+    assert [(entry["number"], entry["class"]) for entry in shown["pictures"]] == [
+        (2, "sneaker"),
+        (3, "sneaker"),
+        (4, "hat"),
+        (5, "hat"),
+    ]
+    assert abs(shown["pictures"][0]["added"] - time.time()) < 60
+    assert (shown["heads"], shown["in_use"]) == ([head], head)
+    assert (shown["limits"], shown["keep_pictures"]) == ({"pictures": 4, "bytes": None}, False)
+    assert [entry["event"] for entry in shown["journal"]] == ["add", "add", "fit", "limits"]
+    lines = fbkit("profile", "show", BUNDLE, folder).out.splitlines()
+    assert lines[:4] == ["    2 sneaker", "    2 hat", "    4 pictures are remembered", f"in use: personal head {head}"]
+    assert len(lines) == 8
+    assert "add: first 1, last 3, pictures {'sneaker': 3}" in lines[4]
 
 
 def test_a_personalizer_without_a_profile_predicts_but_does_not_fit(onnx_bundle: Path, client: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fbkit.device_runtime import Bundle, Head, Personalizer, Schedule
-from fbkit.device_runtime.profile import Profile
+from fbkit.device_runtime.fitting import Recipe, recipe_from_json
 from fbkit.device_runtime.shuffle import epoch_order, splitmix64
 from fbkit.device_runtime.solvers.sgd import Step, fit_sgd, numpy_step
 from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
 from tests.conftest import Outcome
+from tests.device_runtime.conftest import opened
 
 
 def made_up(count: int, features: int, classes: int, seed: int = 0) -> tuple[Head, Float, Labels]:
@@ -122,12 +124,29 @@ def test_what_is_left_out_is_taken_from_the_bundle(
     (folder / "manifest.json").write_text(json.dumps(manifest))
     bundle, profile = Bundle.open(folder), tmp_path / "profile"
     command = ("personalize", folder, client / "train", "--profile", profile)
-    for more in ((), ("--epochs", 3), ("--lr", 0.02, "--batch-size", 33, "--seed", 4)):
+    of_sgd = ("--solver", "sgd")
+    options: list[tuple[object, ...]] = [
+        (),
+        ("--penalty", 3),
+        of_sgd,
+        (*of_sgd, "--epochs", 3, "--absent", "mask"),
+        (*of_sgd, "--lr", 0.02, "--batch-size", 33, "--seed", 4, "--penalty", 0.5),
+    ]
+    for more in options:
         assert fbkit(*command, *more).code == 0
     Personalizer(bundle, profile).fit(client / "train")
-    journal = Profile(profile, bundle.manifest).journal()
-    found = [[entry[key] for key in ("epochs", "lr", "momentum", "batch_size", "seed")] for entry in journal]
-    assert found == [[2, 0.03, 0.8, 40, 0], [3, 0.03, 0.8, 40, 0], [2, 0.02, 0.8, 33, 4], [2, 0.03, 0.8, 40, 0]]
+    found = [
+        recipe_from_json(entry, "journal") for entry in opened(profile, bundle).journal() if entry["event"] == "fit"
+    ]
+    schedule = Schedule(epochs=2, lr=0.03, momentum=0.8, batch_size=40)
+    assert found == [
+        Recipe("exact", "keep", 7.0),
+        Recipe("exact", "keep", 3.0),
+        Recipe("sgd", "keep", 0.0, schedule),
+        Recipe("sgd", "mask", 0.0, replace(schedule, epochs=3)),
+        Recipe("sgd", "keep", 0.5, replace(schedule, lr=0.02, batch_size=33, seed=4, penalty=0.5)),
+        Recipe("exact", "keep", 7.0),
+    ]
 
 
 @settings(max_examples=100, deadline=None)

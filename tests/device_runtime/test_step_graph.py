@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fbkit.device_runtime import Bundle, Head, Personalizer, Schedule, check_bundle
+from fbkit.device_runtime.fitting import default_recipe
 from fbkit.device_runtime.manifest import Manifest, read_manifest
 from fbkit.device_runtime.probe import step_error
 from fbkit.device_runtime.solvers.sgd import StepSettings, fit_sgd, numpy_step, start
@@ -153,10 +154,11 @@ def test_the_check_of_a_graph_finds_every_input_that_it_gets_wrong(flaw: Change,
 def test_a_bundle_of_version_1_still_checks_and_personalizes(client: Path, tmp_path: Path) -> None:
     assert check_bundle(VERSION_1).errors["step_error"] < 1e-5
     bundle = Bundle.open(VERSION_1)
+    recipe = default_recipe(bundle.manifest.personalization, "sgd")
     heads: list[Head] = []
     for name, step in (("numpy", numpy_step), ("graph", bundle.graph_step)):
         Personalizer(bundle, tmp_path / name).fit(
-            client / "train", step=step, listener=lambda _epoch, head, _loss: heads.append(head)
+            client / "train", recipe, step=step, listener=lambda _epoch, head, _loss: heads.append(head)
         )
     by_numpy, by_graph = heads[len(heads) // 2 - 1], heads[-1]
     assert np.abs(by_numpy.weight - bundle.head.weight).max() > 0.01

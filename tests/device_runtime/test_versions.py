@@ -12,6 +12,7 @@ import pytest
 from fbkit.device_runtime import Bundle, Personalizer
 from fbkit.device_runtime.checking import check_bundle
 from fbkit.device_runtime.demo import FOLDER
+from fbkit.device_runtime.fitting import Recipe
 from fbkit.device_runtime.manifest import VERSION, read_manifest
 from fbkit.device_runtime.solvers.sgd import Schedule, Step, numpy_step
 from tests.conftest import Outcome
@@ -26,12 +27,12 @@ def test_an_older_bundle_opens_and_personalizes(version: int, tmp_path: Path) ->
     assert read_manifest(folder).version == version
     assert max(check_bundle(folder).errors.values()) < 1e-5
     bundle = Bundle.open(folder)
-    schedule = Schedule(epochs=3, lr=0.01)
+    recipe = Recipe("sgd", "keep", 0.0, Schedule(epochs=3, lr=0.01))
     losses = {}
     steps: dict[str, Step] = {"numpy": numpy_step, "graph": bundle.graph_step}
     for name, step in steps.items():
         personalizer = Personalizer(bundle, tmp_path / name)
-        result = personalizer.fit(PICTURES / "train", schedule, step)
+        result = personalizer.fit(PICTURES / "train", recipe, step=step)
         assert result.loss_after < result.loss_before
         losses[name] = result.loss_after
         evaluation = personalizer.evaluate(PICTURES / "test")

@@ -72,7 +72,7 @@ def lower(target: str, request: Request) -> Lowered:
 
 def opened(target: str, lowered: Lowered, features: int = FEATURES) -> Body:
     if target == "onnx":
-        return OnnxBody(lowered.body, "body.onnx", features, 1)
+        return OnnxBody(lowered.body, "body.onnx", features, 32, 1)
     return PteBody(open_program(lowered.body, "body.pte"), lowered.body_batches, features, "body.pte")
 
 
@@ -177,7 +177,7 @@ FEATURES_OF = """
 import sys, numpy as np
 from fbkit.device_runtime.onnx_runtime import OnnxBody
 body, images, features = sys.argv[1:]
-np.save(features, OnnxBody(open(body, "rb").read(), body, FEATURES, 1).features(np.load(images)))
+np.save(features, OnnxBody(open(body, "rb").read(), body, FEATURES, 32, 1).features(np.load(images)))
 """
 
 
