@@ -13,14 +13,17 @@ from torch._dynamo.exc import UserErrorType
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from fbkit.errors import UserError
+
+class NoGraphError(Exception):
+    """A module's forward that no graph can stand for; the message says why, of "its forward"."""
+
 
 _FIXED_NUMBER = (
-    "the model's forward works for some numbers of pictures only, as it does with a loop over pictures or a condition "
+    "its forward works for some numbers of pictures only, as it does with a loop over pictures or a condition "
     "on their number, but devices have other numbers; write it for a tensor of any number of pictures"
 )
 _VALUES = (
-    "the model's forward goes by the values in a tensor, as with an if or item(), and a graph cannot do that; "
+    "its forward goes by the values in a tensor, as with an if or item(), and a graph cannot do that; "
     "write it with operators on tensors, such as torch.where"
 )
 
@@ -33,7 +36,7 @@ def capture(module: nn.Module, shape: tuple[int, int, int], batch: int | None = 
         batch: how many pictures it is for; None: any number.
 
     Raises:
-        UserError: the module's forward is for some numbers of pictures only, or does what the values in a tensor say.
+        NoGraphError: its forward is for some numbers of pictures only, or does what the values in a tensor say.
     """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -55,9 +58,9 @@ def _export_from_source(
         return _export(module, shape, batch, strict=True)
     except Exception as error:
         if isinstance(first, DynamoError) and first.error_type is UserErrorType.CONSTRAINT_VIOLATION:
-            raise UserError(_FIXED_NUMBER) from error
+            raise NoGraphError(_FIXED_NUMBER) from error
         if isinstance(first, GuardOnDataDependentSymNode):
-            raise UserError(_VALUES) from error
+            raise NoGraphError(_VALUES) from error
         raise first from error
 
 

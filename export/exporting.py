@@ -14,6 +14,7 @@ from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.manifest import FILE_NAME, MAX_CLASSES, PRECISIONS, VERSION, FileEntry, Manifest
 from fbkit.device_runtime.tensors import Float
 from fbkit.errors import UserError, describe
+from fbkit.export.capture import NoGraphError
 from fbkit.export.exportable import Exportable
 from fbkit.export.folding import fold_body
 from fbkit.export.own_model import OwnModel, exportable_model
@@ -183,6 +184,8 @@ def _lower(exportable: Exportable, target: str, lowering: Target, options: Optio
             return lowering.lower(request)
     except UserError:
         raise
+    except NoGraphError as error:
+        raise UserError(f"{exportable.origin} cannot be lowered to {target}: {error}") from error
     except Exception as error:  # exporters have many ways to say no
         raise UserError(f"{exportable.origin} cannot be lowered to {target} ({describe(error)})") from error
 

@@ -337,8 +337,8 @@ def test_a_model_may_ask_for_the_number_of_pictures(target: str, precision: str,
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        (OneByOne, "the model's forward works for some numbers of pictures only, as it does with a loop over pictures"),
-        (ByValue, "the model's forward goes by the values in a tensor, as with an if or item()"),
+        (OneByOne, "its forward works for some numbers of pictures only, as it does with a loop over pictures"),
+        (ByValue, "its forward goes by the values in a tensor, as with an if or item()"),
         (Squeezed, "gives a picture alone other features than in a batch, but a device takes one picture at a time"),
         (Mixing, "gives a picture alone other features than in a batch, but a device takes one picture at a time"),
     ],
