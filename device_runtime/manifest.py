@@ -9,6 +9,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class Manifest:
     model: str | None = None
     training_module: str | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Hex digest of what decides a prediction: a profile belongs to the identity it was made with."""
         deciding = {key: value for key, value in asdict(self).items() if key in _DECIDING}

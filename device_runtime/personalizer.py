@@ -6,23 +6,25 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fbkit.console import Reporter
+from fbkit.device_runtime.arriving import Arrived, look_at_new, remember, rows_of, rows_of_class
 from fbkit.device_runtime.bundle import Bundle
 from fbkit.device_runtime.choosing import Present, Solved, Task, present_head, solve, take
 from fbkit.device_runtime.class_folder import read_class_folder
 from fbkit.device_runtime.fitting import Recipe, default_recipe, recipe_from_json
 from fbkit.device_runtime.head import Head
-from fbkit.device_runtime.looking import Clock, Looked, Picture, look_at, one_or_more, read_picture
+from fbkit.device_runtime.looking import Clock, Picture, look_at, one_or_more, read_picture
 from fbkit.device_runtime.outcomes import Evaluation, FitResult, Prediction, Removal
 from fbkit.device_runtime.profile import Limits, Memory, Profile, changing_profile, find_profile
-from fbkit.device_runtime.profile.memory import NO_LIMITS, Rows, as_stored, no_memory
+from fbkit.device_runtime.profile.memory import NO_LIMITS, no_memory
+from fbkit.device_runtime.profile.state import FILE_NAME
 from fbkit.device_runtime.solvers.sgd import EpochListener, Step, numpy_step
 from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
@@ -49,6 +51,7 @@ class Personalizer:
         self._bundle = bundle
         self._reporter = reporter or Reporter(quiet=True)
         self._folder = None if profile is None else Path(profile)
+        self._known: tuple[object, _Heads] | None = None
 
     # What is remembered.
 
@@ -71,7 +74,7 @@ class Personalizer:
         """
         given = self._look(pictures, label, new_classes, Clock())
         with self._changing() as profile:
-            _remember(profile, given)
+            remember(profile, given)
             return len(profile.memory())
 
     def add_class(self, name: str) -> None:
@@ -107,11 +110,11 @@ class Personalizer:
             raise UserError("nothing was named to be forgotten; give a class, an age or pictures")
         with self._changing(create=False) as profile:
             memory = profile.memory()
-            rows = _rows_of(memory, digests, numbers)
+            rows = rows_of(memory, digests, numbers)
             if label is not None or older_than is not None:
-                rows |= _rows_of_class(profile, memory, label) & (memory.times < time.time() - (older_than or -1))
+                rows |= rows_of_class(profile, memory, label) & (memory.times < time.time() - (older_than or -1))
             entry = profile.state.head_in_use()
-            profile.forget(rows, entry.recipe if entry else self._default_recipe().to_json())
+            profile.forget(rows, entry.recipe if entry else self._default_recipe().to_json(), label)
             self._finish(profile)
             return Removal(int(rows.sum()), int((~rows).sum()), profile.state.in_use)
 
@@ -155,6 +158,8 @@ class Personalizer:
             UserError: there are no pictures, or they, the recipe or the profile cannot be used. Nothing has changed
                 then; but where the head runs away, the pictures are remembered.
         """
+        if step is not numpy_step and (recipe or self._default_recipe()).solver != "sgd":
+            raise UserError("the exact solver takes no steps; to choose who computes them, give a recipe of sgd")
         clock = Clock()
         checked = recipe_from_json((recipe or self._default_recipe()).to_json(), "recipe")  # it will be read from disk
         task = Task(checked, step, listener, seconds)
@@ -165,7 +170,7 @@ class Personalizer:
             return _result(solved, None, classes, memory, given, clock)
         with self._changing(create=data is not None) as profile:
             if given:
-                _remember(profile, given)
+                remember(profile, given)
                 clock.lap("write")
             memory = profile.memory()
             present = present_head(profile, memory)
@@ -207,14 +212,14 @@ class Personalizer:
         Raises:
             UserError: a picture or the profile cannot be used.
         """
-        classes, shipped, personal = self._heads()
+        heads = self._heads()
         looked = look_at(self._bundle, one_or_more(pictures), {}, self._reporter, Clock())
-        probabilities = (personal or shipped).probabilities(looked.features)
+        probabilities = (heads.personal or heads.shipped).probabilities(looked.features)
         return [
             Prediction(
                 name,
-                classes[int(row.argmax())] if row.max() >= unsure else None,
-                {label: float(value) for label, value in zip(classes, row, strict=True)},
+                heads.classes[int(row.argmax())] if row.max() >= unsure else None,
+                {label: float(value) for label, value in zip(heads.classes, row, strict=True)},
             )
             for name, row in zip(looked.names, probabilities, strict=True)
         ]
@@ -225,8 +230,9 @@ class Personalizer:
         Raises:
             UserError: the folder, a picture in it or the profile cannot be used.
         """
-        classes, shipped, personal = self._heads()
-        features, labels = self._read_folder(data, classes)
+        heads = self._heads()
+        personal, shipped = heads.personal, heads.shipped
+        features, labels = self._read_folder(data, heads.classes)
 
         def loss(head: Head) -> float:
             return float(np.minimum(head.losses(features, labels), _WORST_LOSS).mean())
@@ -248,44 +254,25 @@ class Personalizer:
         looked = look_at(self._bundle, [picture.path for picture in pictures], {}, self._reporter, Clock())
         return looked.features, np.array([classes.index(picture.label) for picture in pictures], np.int64)
 
-    def _heads(self) -> tuple[tuple[str, ...], Head, Head | None]:
-        """The classes, and the shipped and the personal head for all of them."""
+    def _heads(self) -> _Heads:
+        """Read again only when the profile has changed: its pointer is replaced by a new file then."""
+        seen = None
+        if self._folder is not None:
+            with suppress(OSError):
+                status = (self._folder / FILE_NAME).stat()
+                seen = status.st_ino, status.st_mtime_ns, status.st_size
+        if self._known is None or self._known[0] != seen:
+            self._known = seen, self._read_heads()
+        return self._known[1]
+
+    def _read_heads(self) -> _Heads:
         profile, shipped = self._profile(), self._bundle.head
         personal = profile.head() if profile else None  # first: where another process changes it, this reads it again
         classes = profile.classes if profile else self._bundle.classes
         unknown = np.zeros(len(classes), np.bool_)  # of a class that came later, a head knows nothing
-        return classes, shipped.grown(unknown), None if personal is None else personal.grown(unknown)
+        return _Heads(classes, shipped.grown(unknown), None if personal is None else personal.grown(unknown))
 
-    # Pictures that come in.
-
-    def _look(
-        self, pictures: Picture | Sequence[Picture], label: str | None, new_classes: bool, clock: Clock
-    ) -> _Given:
-        """Look at pictures that are to be remembered, but for those that the profile knows."""
-        profile = None
-        if self._folder is not None:
-            profile = find_profile(self._folder, self._bundle.manifest, other_bundle=True)
-        classes = profile.classes if profile else self._bundle.classes
-        sources: Sequence[Picture]
-        if label is None:
-            if not isinstance(pictures, str | os.PathLike):
-                raise UserError("pictures without a label must be a folder with a folder of pictures for each class")
-            found = read_class_folder(Path(pictures), classes, new_classes)
-            sources, labels = [picture.path for picture in found], [picture.label for picture in found]
-        elif label in classes or new_classes:
-            sources = one_or_more(pictures)
-            labels = [label] * len(sources)
-        else:
-            raise UserError(f"{label!r} is no class of this bundle or profile; add it as a new class first")
-        known: dict[str, Float] = {}
-        keep = profile is not None and profile.state.keep_pictures
-        if profile and profile.state.bundle == self._bundle.manifest.identity:
-            memory = profile.memory()
-            rows = memory.rows_by_digest().items()
-            known = {digest: memory.features[row] for digest, row in rows if not keep or profile.keeps(digest)}
-        return _given(look_at(self._bundle, sources, known, self._reporter, clock, keep), labels)
-
-    def _imagine(self, given: _Given | None) -> tuple[tuple[str, ...], Memory, Present | None]:
+    def _imagine(self, given: Arrived | None) -> tuple[tuple[str, ...], Memory, Present | None]:
         """Classes and memory as they would be with ``given``, and what the head in use was fitted to of that."""
         profile = None if self._folder is None else find_profile(self._folder, self._bundle.manifest)
         classes = profile.classes if profile else self._bundle.classes
@@ -296,6 +283,14 @@ class Personalizer:
             new = memory.new_among(given.looked.digests, given.places(classes), given.looked.features, last)
             memory = (memory.without(new) + new).within(profile.state.limits if profile else NO_LIMITS)
         return classes, memory, present_head(profile, memory) if profile else None
+
+    def _look(
+        self, pictures: Picture | Sequence[Picture], label: str | None, new_classes: bool, clock: Clock
+    ) -> Arrived:
+        profile = None
+        if self._folder is not None:
+            profile = find_profile(self._folder, self._bundle.manifest, other_bundle=True)
+        return look_at_new(self._bundle, profile, pictures, label, new_classes, self._reporter, clock)
 
     # The profile.
 
@@ -361,71 +356,16 @@ class Personalizer:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """Pictures that are to be remembered, each once, with the names of their classes."""
+class _Heads:
+    """The classes, the device's own among them, and the shipped and the personal head for all of them."""
 
-    looked: Looked
-    labels: list[str]
-
-    def new_classes(self, known: tuple[str, ...]) -> list[str]:
-        return [name for name in dict.fromkeys(self.labels) if name not in known]
-
-    def places(self, classes: tuple[str, ...]) -> Labels:
-        """int64 [N]."""
-        return np.array([classes.index(label) for label in self.labels], np.int64)
-
-
-def _given(looked: Looked, labels: list[str]) -> _Given:
-    """A picture that comes twice counts once.
-
-    Raises:
-        UserError: it comes with two classes.
-    """
-    first: dict[str, int] = {}
-    for place, digest in enumerate(looked.digests):
-        other = first.setdefault(digest, place)
-        if labels[other] != labels[place]:
-            raise UserError(
-                f"{looked.names[place]}: is {labels[place]!r} here, and {labels[other]!r} as {looked.names[other]}; "
-                "remove one of the two"
-            )
-    places = list(first.values())
-    once = looked.at(places)
-    features = as_stored(once.features)
-    if not (finite := np.isfinite(features).all(1)).all():
-        raise UserError(f"{once.names[int(finite.argmin())]}: the body gives values that are not finite for it")
-    return _Given(replace(once, features=features), [labels[place] for place in places])
-
-
-def _remember(profile: Profile, given: _Given) -> None:
-    looked, new = given.looked, given.new_classes(profile.classes)
-    places = given.places((*profile.classes, *new))
-    profile.remember(looked.digests, places, looked.features, looked.contents, new)
-
-
-def _rows_of(memory: Memory, digests: Mapping[str, str], numbers: Sequence[int]) -> Rows:
-    """Pictures by digest, which has a name for messages, or by number: bool [N]."""
-    rows, by_digest = np.isin(memory.numbers, numbers), memory.rows_by_digest()
-    if missing := set(numbers) - set(memory.numbers.tolist()):
-        raise UserError(f"picture number {min(missing)}: is not remembered")
-    for digest, name in digests.items():
-        if digest not in by_digest:
-            raise UserError(f"{name}: is not remembered")
-        rows[by_digest[digest]] = True
-    return rows
-
-
-def _rows_of_class(profile: Profile, memory: Memory, label: str | None) -> Rows:
-    if label is None:
-        return np.ones(len(memory), np.bool_)
-    if label not in profile.classes:
-        raise UserError(f"{label!r}: is no class of this bundle or profile")
-    rows: Rows = memory.labels == profile.classes.index(label)
-    return rows
+    classes: tuple[str, ...]
+    shipped: Head
+    personal: Head | None
 
 
 def _result(
-    solved: Solved, head: str | None, classes: tuple[str, ...], memory: Memory, given: _Given | None, clock: Clock
+    solved: Solved, head: str | None, classes: tuple[str, ...], memory: Memory, given: Arrived | None, clock: Clock
 ) -> FitResult:
     counts = np.bincount(memory.labels, minlength=len(classes)).tolist()
     return FitResult(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fbkit.benchmarks.machine import describe_machine
+from fbkit.benchmarks.machine import describe_machine, memory_kib
 from fbkit.device_runtime.body import Body, import_runtime, open_body
 from fbkit.device_runtime.bundle import read_contents
 from fbkit.device_runtime.manifest import FILE_NAME, read_manifest
@@ -70,7 +70,7 @@ def main(folder: Path, result: Path) -> None:
         return body
 
     body = open_and_look()
-    peak = _kib("VmHWM")
+    peak = memory_kib("VmHWM")
     times: dict[str, Any] = {
         "opening_ms": _median_ms(open_and_look, _OPENINGS, _OPENINGS),
         "alone_ms": _median_ms(lambda: body.features(pictures[:1]), _LEAST_PASSES, _MOST_PASSES),
@@ -105,15 +105,7 @@ def _forget_peak() -> int | None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
-    return _kib("VmRSS")
-
-
-def _kib(name: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
+    return memory_kib("VmRSS")
 
 
 def _digest(bundle: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fbkit.console import Reporter, show, stdout
-from fbkit.device_runtime.commands.options import SignedBy
+from fbkit.device_runtime.commands.options import SignedBy, Threads
 
 
 def evaluate(
@@ -18,6 +18,7 @@ def evaluate(
     profile: Annotated[
         Path | None, typer.Option(help="Profile folder, to measure its head beside the shipped one.")
     ] = None,
+    threads: Threads = None,
     signed_by: SignedBy = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -26,7 +27,7 @@ def evaluate(
     from fbkit.device_runtime.personalizer import Personalizer
 
     with Reporter(quiet=as_json) as reporter:
-        result = Personalizer(Bundle.open(bundle, signed_by=signed_by), profile, reporter).evaluate(data)
+        result = Personalizer(Bundle.open(bundle, threads, signed_by), profile, reporter).evaluate(data)
 
     def for_people() -> None:
         stdout.print(f"{result.pictures} pictures")

@@ -139,7 +139,7 @@ class Profile:
             state = self._write_memory(replace(state, memory=()), within)
         self._commit(state, {"event": "add", **counted(new, state.classes)})
 
-    def forget(self, rows: Rows, recipe: dict[str, Any]) -> None:
+    def forget(self, rows: Rows, recipe: dict[str, Any], label: str | None = None) -> None:
         """Forget pictures, every head fitted with one of them, and what the journal says of these.
 
         Nobody knows any more what a head saw if some of its pictures are not remembered now, because of limits or
@@ -150,11 +150,13 @@ class Profile:
         Args:
             rows: bool, of ``memory()``: True for what goes.
             recipe: how to fit the next head.
+            label: a class that was named; if it is one of the device's own and has no picture, it goes.
         """
         known, state = self.memory(), self.state
         left, first_gone = known.where(~rows), known.numbers[rows].min(initial=state.last_picture + 1)
         had, has = set(known.labels[rows].tolist()), set(left.labels.tolist())
-        gone = {place for place in had - has if place >= len(self.manifest.classes)}
+        named = set() if label is None else {self.classes.index(label)}
+        gone = {place for place in (had | named) - has if place >= len(self.manifest.classes)}
         stay = [place for place in range(len(self.classes)) if place not in gone]
         heads = tuple(
             entry
@@ -163,7 +165,7 @@ class Profile:
             and entry.pictures == (known.numbers <= entry.seen).sum()
             and entry.classes <= min(gone, default=len(self.classes))
         )
-        if not rows.any() and heads == state.heads:
+        if not rows.any() and not gone and heads == state.heads:
             return
         lost = state.in_use is not None and all(entry.file != state.in_use for entry in heads)
         state = replace(
@@ -182,6 +184,8 @@ class Profile:
     def take_into_use(self, head: Head | None, recipe: dict[str, Any], note: dict[str, Any]) -> None:
         """Make a head, fitted on all that is remembered, the one in use; None: the shipped one.
 
+        Rolling back from it leads to what was in use before, so heads that had been rolled back from go.
+
         ``recipe`` and ``note`` go into the journal.
         """
         state = replace(self.state, refit=None, in_use=None)
@@ -191,8 +195,15 @@ class Profile:
             write_atomic(self.folder / "heads" / name, data, private=True)
             pictures = sum(entry.pictures for entry in state.memory)
             entry = HeadEntry(name, sha256_bytes(data), len(head.bias), state.last_picture, pictures, recipe)
-            state = replace(state, heads=(*state.heads, entry)[-_MOST_HEADS:], in_use=name)
+            state = replace(state, heads=(*self._heads_before(), entry)[-_MOST_HEADS:], in_use=name)
         self._commit(state, {"event": "fit", "head": state.in_use, **recipe, **note})
+
+    def _heads_before(self) -> tuple[HeadEntry, ...]:
+        """Those that one comes to by rolling back from a head that is taken into use now."""
+        heads = self.state.heads
+        if self.state.refit is not None:  # it stands for the last one, that had to go
+            return heads
+        return heads[: [None, *(head.file for head in heads)].index(self.state.in_use)]
 
     def keep_in_use(self, recipe: dict[str, Any], note: dict[str, Any]) -> None:
         """Enter into the journal that the head in use stays."""

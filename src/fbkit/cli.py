@@ -17,6 +17,7 @@ from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
 from fbkit.benchmarks.commands.export import export_matrix
 from fbkit.benchmarks.commands.paper import paper
+from fbkit.benchmarks.commands.personalize import personalize_bench
 from fbkit.benchmarks.commands.scale import scale
 from fbkit.benchmarks.commands.solvers import solvers
 from fbkit.benchmarks.commands.train_speed import train_speed
@@ -61,6 +62,7 @@ bench.command("train")(train_speed)
 bench.command()(scale)
 bench.command()(solvers)
 bench.command("export")(export_matrix)
+bench.command("personalize")(personalize_bench)
 app.add_typer(bench, name="bench")
 
 

@@ -199,6 +199,20 @@ def test_the_last_picture_of_an_added_class_takes_it_and_its_heads_along(
     assert b"hat" not in b"".join(path.read_bytes() for path in profile.glob("*.js*"))
 
 
+def test_a_class_that_was_added_by_mistake_can_be_removed(
+    personalizer: Personalizer, demo: Bundle, tmp_path: Path
+) -> None:
+    first = personalizer.fit(PICTURES / "train").head
+    personalizer.add_class("hat")
+    personalizer.add_class("scraf")
+    removal = personalizer.remove("scraf")
+    assert (removal.forgotten, removal.head) == (0, first)
+    assert opened(tmp_path / "profile", demo).classes == (*demo.classes, "hat"), "only what was named goes"
+    personalizer.add_class("scraf")
+    with pytest.raises(UserError, match="'scarf': is no class of this bundle or profile"):
+        personalizer.remove("scarf")
+
+
 def test_a_head_with_a_row_for_a_class_goes_with_it_even_if_it_saw_no_picture_of_it(
     personalizer: Personalizer, demo: Bundle, tmp_path: Path
 ) -> None:

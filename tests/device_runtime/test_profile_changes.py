@@ -192,6 +192,8 @@ class ChangesInAnyOrder(RuleBasedStateMachine):
             profile.take_into_use(head, RECIPE, {"note": seed})
             file = profile.state.in_use
         assert file
+        if not model.refit:
+            model.heads = model.heads[: [None, *(head.file for head in model.heads)].index(model.in_use)]
         model.heads = [*model.heads, ModelHead(file, len(model.classes), model.numbers(), head)][-10:]
         model.in_use, model.refit = file, False
         model.journal.append({"event": "fit", "head": file, **RECIPE, "note": seed})
