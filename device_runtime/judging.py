@@ -15,6 +15,7 @@ from fbkit.device_runtime.fitting import Fit, Recipe, fit
 from fbkit.device_runtime.head import Head
 from fbkit.device_runtime.shuffle import stratified_folds
 from fbkit.device_runtime.solvers.exact import Double
+from fbkit.device_runtime.solvers.threads import as_needed
 from fbkit.device_runtime.tensors import Float, Labels
 from fbkit.errors import UserError
 
@@ -116,7 +117,8 @@ def judge(
     if sizes.min() < 2:
         return _unjudged("a class has only one picture to judge by")
     folds = min(_MOST_FOLDS, int(sizes.min()))
-    found = _held_out(shipped, features, labels, candidate, present, stratified_folds(labels, folds, seed), deadline)
+    small, seen = _in_their_span(shipped, features)
+    found = _held_out(small, seen, labels, candidate, present, stratified_folds(labels, folds, seed), deadline)
     if found is None:
         kept: Choice = "present" if present else "shipped"
         return Verdict(kept, False, "the time was up before the head was judged", {}, 0)
@@ -134,6 +136,20 @@ def judge(
     else:
         reason = "the new head does no better on held-out pictures than without looking at them"
     return Verdict(chosen, True, reason, losses, folds)
+
+
+def _in_their_span(shipped: Head, features: Float) -> tuple[Head, Float]:
+    """Head and features in as many dimensions as there are pictures, where these are few: it takes far less time.
+
+    A fit moves weights along the pictures' features alone, and what other directions hold (weight decay shrinks it)
+    adds nothing to these pictures' logits. So in an orthonormal basis of the features' span every recipe gives the
+    logits that it gives in full.
+    """
+    if 2 * len(features) > features.shape[1]:
+        return shipped, features
+    with as_needed(features.size):  # what one of its steps multiplies
+        basis = np.linalg.qr(features.T)[0]  # float32 [F, N]
+    return Head(shipped.weight @ basis, shipped.bias), features @ basis
 
 
 def _unjudged(reason: str) -> Verdict:

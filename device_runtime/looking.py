@@ -110,6 +110,27 @@ def look_at(
     return Looked(names, digests, features, len(found), contents)
 
 
+def glance_at(bundle: Bundle, pictures: Sequence[Picture], reporter: Reporter) -> tuple[list[str], Float]:
+    """Names and features float32 [N, F] of pictures that are not remembered, so that nothing else is worked out.
+
+    Raises:
+        UserError: a picture cannot be read or decoded.
+    """
+    names: list[str] = []
+    features: list[Float] = []
+    at_once = bundle.manifest.input.at_once
+    with reporter.stage("looking at pictures", len(pictures)) as advance:
+        for first in range(0, len(pictures), at_once):
+            decoded: list[Bytes] = []
+            for picture in pictures[first : first + at_once]:
+                content, name = read_picture(picture, len(names))
+                names.append(name)
+                decoded.append(bundle.decode(content, name))
+                advance("")
+            features.append(bundle.features(decoded))
+    return names, np.concatenate(features) if features else bundle.features([])
+
+
 def read_picture(picture: Picture, place: int = 0) -> tuple[bytes, str]:
     """A picture's file, and what to call it in messages.
 

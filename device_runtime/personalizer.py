@@ -20,7 +20,7 @@ from fbkit.device_runtime.choosing import Present, Solved, Task, present_head, s
 from fbkit.device_runtime.class_folder import read_class_folder
 from fbkit.device_runtime.fitting import Recipe, default_recipe, recipe_from_json
 from fbkit.device_runtime.head import Head
-from fbkit.device_runtime.looking import Clock, Picture, look_at, one_or_more, read_picture
+from fbkit.device_runtime.looking import Clock, Picture, glance_at, look_at, one_or_more, read_picture
 from fbkit.device_runtime.outcomes import Evaluation, FitResult, Prediction, Removal
 from fbkit.device_runtime.profile import Limits, Memory, Profile, changing_profile, find_profile
 from fbkit.device_runtime.profile.memory import NO_LIMITS, no_memory
@@ -213,15 +213,15 @@ class Personalizer:
             UserError: a picture or the profile cannot be used.
         """
         heads = self._heads()
-        looked = look_at(self._bundle, one_or_more(pictures), {}, self._reporter, Clock())
-        probabilities = (heads.personal or heads.shipped).probabilities(looked.features)
+        names, features = glance_at(self._bundle, one_or_more(pictures), self._reporter)
+        probabilities = (heads.personal or heads.shipped).probabilities(features)
         return [
             Prediction(
                 name,
                 heads.classes[int(row.argmax())] if row.max() >= unsure else None,
                 {label: float(value) for label, value in zip(heads.classes, row, strict=True)},
             )
-            for name, row in zip(looked.names, probabilities, strict=True)
+            for name, row in zip(names, probabilities, strict=True)
         ]
 
     def evaluate(self, data: str | os.PathLike[str]) -> Evaluation:
@@ -251,8 +251,8 @@ class Personalizer:
 
     def _read_folder(self, data: str | os.PathLike[str], classes: tuple[str, ...]) -> tuple[Float, Labels]:
         pictures = read_class_folder(Path(data), classes)
-        looked = look_at(self._bundle, [picture.path for picture in pictures], {}, self._reporter, Clock())
-        return looked.features, np.array([classes.index(picture.label) for picture in pictures], np.int64)
+        _, features = glance_at(self._bundle, [picture.path for picture in pictures], self._reporter)
+        return features, np.array([classes.index(picture.label) for picture in pictures], np.int64)
 
     def _heads(self) -> _Heads:
         """Read again only when the profile has changed: its pointer is replaced by a new file then."""

@@ -89,7 +89,7 @@ def _prepare(
 ) -> Callable[[str, Path, Options], Bundle]:
     """Weights, and what exports them to a target and folder."""
     if model in TRAININGS:
-        train_model(model, width, rounds, place.run(model), reporter)
+        train_model(model, TRAININGS[model], width, rounds, place.run(model), reporter)
         return partial(export_run, place.run(model))
     if not place.pictures.exists():
         write_pictures(place.pictures)

@@ -53,17 +53,17 @@ TRAININGS: Mapping[str, Training] = {
 }
 
 
-def train_model(name: str, width: int, rounds: int | None, out: Path, reporter: Reporter) -> None:
+def train_model(name: str, training: Training, width: int, rounds: int | None, out: Path, reporter: Reporter) -> None:
     """Train into the run folder ``out``, or go on there; a run that is complete is left as it is.
 
     Args:
         width: channels of the 4-conv net.
-        rounds: None for the model's own number.
+        rounds: None for the training's own number.
 
     Raises:
         UserError: ``out`` holds a run of another width or number of rounds, and as ``train``.
     """
-    recipe = _recipe(name, width, rounds)
+    recipe = _recipe(name, training, width, rounds)
     if out.exists():
         run = open_run(out)
         if run.recipe != recipe:
@@ -74,9 +74,8 @@ def train_model(name: str, width: int, rounds: int | None, out: Path, reporter: 
     resume(out, recipe=recipe, reporter=reporter)
 
 
-def _recipe(name: str, width: int, rounds: int | None) -> Recipe:
+def _recipe(name: str, training: Training, width: int, rounds: int | None) -> Recipe:
     """FedBABU with two clients, one for each core, that hold half of the pictures each."""
-    training = TRAININGS[name]
     values: dict[str, Any] = {
         "seed": _SEED,
         "data": {"size": training.side, "channels": training.channels, "crop_padding": 2, "flip": True},

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fbkit.benchmarks.export_matrix.weights import train_model
+from fbkit.benchmarks.export_matrix.weights import Training, train_model
 from fbkit.console import Reporter
 from fbkit.device_runtime.body import normalise
 from fbkit.device_runtime.bundle import Bundle
@@ -29,6 +29,7 @@ MODEL = "mobilenet_v2"
 JPEG_SIZE = (640, 480)  # pixels, width and height
 CLASSES = 5  # of the ten, that the user has
 
+_TRAINING = Training(6, side=96, channels=3)
 _UNSEEN = 200  # pictures that nobody learns from
 _NOISE = 8.0  # grey levels, of a camera's sensor: a JPEG of smooth surfaces would be decoded too soon
 
@@ -89,7 +90,7 @@ def prepare(place: Place, side: int, count: int, rounds: int | None, threads: in
     Raises:
         UserError: ``place`` holds a run of another number of rounds.
     """
-    train_model(MODEL, 64, rounds, place.run, reporter)  # the width is the 4-conv net's alone
+    train_model(MODEL, _TRAINING, 64, rounds, place.run, reporter)  # the width is the 4-conv net's alone
     model = open_run(place.run).load_model()
     model.eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs do not know it

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from fbkit.cli import main
+from fbkit.device_runtime import Bundle, Personalizer
+from fbkit.device_runtime.fitting import default_recipe
 
 
 def fbkit(*arguments: str | Path) -> Any:
@@ -50,8 +52,18 @@ def personalize(bundle: Path, pictures: Path, out: Path) -> dict[str, Any]:
         },
         "predict": fbkit("predict", bundle, *sorted(test.glob("*/*")), "--profile", profile),
         "evaluate": fbkit("evaluate", bundle, test, "--profile", profile),
+        "curve": curve(Bundle.open(bundle), train, test),
         "torch": "torch" in sys.modules,
     }
+
+
+def curve(bundle: Bundle, train: Path, test: Path) -> list[tuple[float, float]]:
+    """After each epoch of SGD: percent of the test pictures, and the loss in training."""
+    personalizer, heads = Personalizer(bundle), []
+    features, labels = personalizer.read_folder(test)
+    recipe = default_recipe(bundle.manifest.personalization, "sgd")
+    personalizer.fit(train, recipe, listener=lambda _epoch, head, loss: heads.append((head, loss)), dry_run=True)
+    return [(head.accuracy(features, labels), loss) for head, loss in heads]
 
 
 if __name__ == "__main__":

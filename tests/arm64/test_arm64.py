@@ -17,6 +17,7 @@ from tests.arm64.conftest import Device
 
 DRIVER = Path(__file__).parent / "driver.py"
 PICTURES = DEMO / "pictures"
+ROOT = Path(__file__).parents[2]
 
 
 def test_onnx_bundle_on_arm(device: Device, tmp_path: Path) -> None:
@@ -31,6 +32,22 @@ def test_pte_bundle_on_arm(device: Device, pte_bundle: Path, tmp_path: Path) -> 
     there, here = run_on_both(device, pte_bundle, tmp_path)
     assert there["check"]["runtime"].startswith("executorch-numpy-runtime ")
     assert_same_outcome(there, here, tmp_path)
+
+
+def test_the_base_install_is_small(device: Device) -> None:
+    """All that `pip install fbkit` brings to an Arm device, unpacked, and fbkit itself."""
+    sizes = {package.name: size_of(package) for package in (device.folder / "packages").iterdir()}
+    extra = ("executorch_numpy_runtime", "pydantic", "annotated_types", "typing_inspection")
+    base = {name: size for name, size in sizes.items() if not name.startswith(extra)}
+    assert {"numpy", "onnxruntime", "PIL", "safetensors", "typer", "rich"} <= base.keys()
+    assert not {"torch", "pydantic"} & base.keys()
+    base["fbkit"] = sum(size_of(ROOT / part) for part in ("src", "device_runtime", "train", "export", "benchmarks"))
+    assert sum(base.values()) <= 200e6
+
+
+def size_of(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+    return sum(file.stat().st_size for file in files)
 
 
 def run_on_both(device: Device, bundle: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -54,6 +71,10 @@ def assert_same_outcome(there: dict[str, Any], here: dict[str, Any], folder: Pat
             np.testing.assert_allclose(heads[0][name], heads[1][name], rtol=0, atol=1e-4)
         assert there["personalize"][way]["loss_after"] < there["personalize"][way]["loss_before"]
         assert there["personalize"][way]["verdict"]["verified"]
+
+    assert len(there["curve"]) > 1
+    assert [accuracy for accuracy, _ in there["curve"]] == [accuracy for accuracy, _ in here["curve"]]
+    np.testing.assert_allclose(there["curve"], here["curve"], rtol=0, atol=1e-4)
 
     labels = [[one["label"] for one in outcome["predict"]["predictions"]] for outcome in (there, here)]
     assert labels[0] == labels[1]

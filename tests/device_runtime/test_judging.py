@@ -111,7 +111,12 @@ def losses_by_hand(
 
 @pytest.mark.parametrize(
     ("candidate", "present", "counts"),
-    [(EXACT, MASKING, (9, 7, 6)), (SGD, EXACT, (3, 8, 4)), (MASKING, SGD, (2, 0, 10))],
+    [
+        (EXACT, MASKING, (9, 7, 6)),
+        (SGD, EXACT, (3, 8, 4)),
+        (MASKING, SGD, (2, 0, 10)),
+        (EXACT, SGD, (14, 13, 13)),  # more than half as many as features: not in their span
+    ],
 )
 def test_losses_are_a_plain_loops(candidate: Recipe, present: Recipe, counts: tuple[int, ...]) -> None:
     world = World()

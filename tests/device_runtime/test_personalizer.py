@@ -68,6 +68,36 @@ def test_the_whole_story_on_the_command_line(
         assert outcome.code == 0, outcome.err
 
 
+def test_a_prediction_sees_what_another_personalizer_has_changed(
+    onnx_bundle: Path, client: Path, tmp_path: Path
+) -> None:
+    """The head is kept in memory between predictions, but never beyond a change of the profile."""
+    bundle, folder = Bundle.open(onnx_bundle), tmp_path / "profile"
+    picture = min((client / "test").rglob("*.png"))
+    reader, writer = Personalizer(bundle, folder), Personalizer(bundle, folder)
+    writer.fit(client / "train")
+    seen = [reader.predict(picture), reader.predict(picture)]
+    assert seen[0] == seen[1]
+    writer.fit(recipe=replace(default_recipe(bundle.manifest.personalization), penalty=1000.0))
+    writer.remove(older_than=0, label=min(path.name for path in (client / "train").iterdir()))
+    assert reader.predict(picture) == Personalizer(bundle, folder).predict(picture) != seen[0]
+    writer.roll_back()
+    assert reader.predict(picture) == Personalizer(bundle).predict(picture), "the shipped head is in use"
+    writer.add_class("hat")
+    assert "hat" in reader.predict(picture)[0].probabilities
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="no profile there"):
+        reader.predict(picture)
+
+
+def test_a_step_is_refused_where_there_are_none(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(onnx_bundle)
+    personalizer = Personalizer(bundle, tmp_path / "profile")
+    with pytest.raises(UserError, match="the exact solver takes no steps"):
+        personalizer.fit(client / "train", step=bundle.graph_step)
+    assert not (tmp_path / "profile").exists()
+
+
 def test_the_body_sees_a_picture_once(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:
     personalizer = Personalizer(Bundle.open(onnx_bundle), tmp_path / "profile")
     first = personalizer.fit(client / "train")
