@@ -26,7 +26,7 @@ def to_markdown(found: Sequence[Found], plan: Plan) -> str:
     how = (
         "MobileNetV2, trained on the embedded pictures at 96 pixels for some minutes; "
         f"{plan.pictures} JPEG pictures of 640x480 from five classes to learn from, {plan.epochs} epochs "
-        f"in batches of 50, {plan.threads} {'thread' if plan.threads == 1 else 'threads'}. Medians of {plan.turns} turns."
+        f"in batches of 50, {plan.threads} thread(s). Medians of {plan.turns} turns."
     )
     lines = [
         "# Personalizing, beside what people would do otherwise",
