@@ -51,6 +51,7 @@ class Personalizer:
         self._bundle = bundle
         self._reporter = reporter or Reporter(quiet=True)
         self._folder = None if profile is None else Path(profile)
+        self._pointer = None if self._folder is None else self._folder / FILE_NAME
         self._known: tuple[object, _Heads] | None = None
 
     # What is remembered.
@@ -257,10 +258,12 @@ class Personalizer:
     def _heads(self) -> _Heads:
         """Read again only when the profile has changed: its pointer is replaced by a new file then."""
         seen = None
-        if self._folder is not None:
-            with suppress(OSError):
-                status = (self._folder / FILE_NAME).stat()
+        if self._pointer is not None:
+            try:
+                status = self._pointer.stat()
                 seen = status.st_ino, status.st_mtime_ns, status.st_size
+            except OSError:
+                pass
         if self._known is None or self._known[0] != seen:
             self._known = seen, self._read_heads()
         return self._known[1]

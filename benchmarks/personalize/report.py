@@ -111,7 +111,7 @@ def write_markdown(text: str, path: Path) -> None:
 def draw(found: Sequence[Found], path: Path) -> None:
     """Accuracy against seconds, a mark after each epoch: a panel for each size."""
     with plotting.style():
-        figure = Figure(figsize=(5 * len(found), 4), layout="constrained")
+        figure = Figure(figsize=(max(7, 5 * len(found)), 4.6), layout="constrained")
         panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
         for one, axes in zip(found, panels, strict=True):
             for place, (name, trails) in enumerate(one.trails.items()):
@@ -120,8 +120,9 @@ def draw(found: Sequence[Found], path: Path) -> None:
                 marker = plotting.MARKERS[place]
                 axes.plot(seconds, accuracy, marker=marker, markersize=4, **plotting.line(place, name))
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_title(f"{one.side} pixels")
             plotting.label(axes, "seconds after decoding", "")
         panels[0].set_ylabel("accuracy on other pictures, %")
-        panels[-1].legend(loc="lower right")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     plotting.save(figure, path)
