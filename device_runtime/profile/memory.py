@@ -176,7 +176,8 @@ def _scales(features: Float) -> Float:
     """float32 [N]: a power of two for each row, by which its largest value comes to lie above 0.5, at most at 1.
 
     So that neither large features overflow nor small ones lose bits in 16 of them. A value that was rounded up to 1
-    stays 1: with another scale, small ones would be rounded a second time.
+    stays 1: with another scale, small ones would be rounded a second time. None is below 2^-100, where a product with
+    a 16-bit number would be rounded, too.
     """
     largest = np.abs(features).max(1, initial=0)
     mantissas, exponents = np.frexp(largest)

@@ -112,8 +112,9 @@ def test_a_broken_bundle_is_not_packed(folder: Path, tmp_path: Path) -> None:
 
 def test_an_altered_byte_is_found_or_changes_nothing(folder: Path, packed: Path, full: bool) -> None:
     data = packed.read_bytes()
-    directory = data.index(b"PK\1\2")
-    found = 0
+    directory, found = data.index(b"PK\1\2"), 0
+    with zipfile.ZipFile(packed) as archive:
+        headers = [range(one.header_offset, one.header_offset + 30) for one in archive.infolist()]
     for place in (*range(0, directory, 29 if full else 1997), *range(directory, len(data), 1 if full else 17)):
         changed = bytearray(data)
         changed[place] ^= 0x40
@@ -127,7 +128,7 @@ def test_an_altered_byte_is_found_or_changes_nothing(folder: Path, packed: Path,
             found += 1
         else:  # a time or an attribute, of which nothing is taken
             assert contents(out) == contents(folder)
-            assert place >= directory or place < 100
+            assert place >= directory or any(place in header for header in headers)
             shutil.rmtree(out)
     assert found > 50
 

@@ -204,7 +204,7 @@ def test_a_profile_of_another_bundle_is_recognised(copy: Path) -> None:
 
 @st.composite
 def features(draw: st.DrawFn) -> Float:
-    """float32 [N, F], rows of any size from 1e-30 to 1e30, and what is far smaller in the same row."""
+    """float32 [N, F], rows of any size up to 1e30, and what is far smaller in the same row."""
     rows, width = draw(st.integers(1, 4)), draw(st.integers(1, 5))
     values = st.floats(-1, 1, width=32) | st.sampled_from([0.0, 1.0, -1.0, 0.5, 0.99999, 1e-5, 6e-8, 0.49999])
     sizes = draw(arrays.arrays(np.float64, rows, elements=st.floats(-30, 30)))
@@ -216,7 +216,7 @@ def features(draw: st.DrawFn) -> Float:
 @given(features())
 def test_features_keep_eleven_bits_and_are_rounded_only_once(given_features: Float) -> None:
     stored = as_stored(given_features)
-    largest = np.abs(given_features).max(1, keepdims=True)
+    largest = np.maximum(np.abs(given_features).max(1, keepdims=True), 2.0**-100)  # no scale is below that
     assert (np.abs(stored - given_features.astype(np.float64)) <= largest * 2.0**-11).all()
     assert as_stored(stored).tobytes() == stored.tobytes()
     memory = memory_of(stored)
