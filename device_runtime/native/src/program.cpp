@@ -1,0 +1,68 @@
+#include "program.h"
+
+#include <algorithm>
+
+#include <executorch/extension/data_loader/buffer_data_loader.h>
+#include <executorch/extension/module/module.h>
+#include <executorch/extension/tensor/tensor.h>
+#include <executorch/runtime/platform/runtime.h>
+
+#include "errors.h"
+
+namespace fbkit {
+
+namespace et = executorch::extension;
+using executorch::aten::ScalarType;
+using executorch::runtime::Error;
+using executorch::runtime::EValue;
+
+// The bytes stay for as long as the module: it points into them.
+struct Program::Loaded {
+  std::vector<std::uint8_t> data;
+  std::unique_ptr<et::Module> module;
+};
+
+Program::Program(std::vector<std::uint8_t> data, std::string name)
+    : loaded_(std::make_unique<Loaded>()), name_(std::move(name)) {
+  executorch::runtime::runtime_init();
+  loaded_->data = std::move(data);
+  loaded_->module = std::make_unique<et::Module>(
+      std::make_unique<et::BufferDataLoader>(loaded_->data.data(), loaded_->data.size()));
+  const Error error = loaded_->module->load(executorch::runtime::Program::Verification::InternalConsistency);
+  if (error != Error::Ok) {
+    throw UserError(name_ + ": ExecuTorch cannot load it (error " + std::to_string(static_cast<int>(error)) + ")");
+  }
+}
+
+Program::~Program() = default;
+
+std::vector<Tensor> Program::run(const std::string& method, const std::vector<Tensor>& inputs) {
+  std::vector<et::TensorPtr> held;
+  std::vector<EValue> values;
+  for (const Tensor& input : inputs) {
+    const std::vector<executorch::aten::SizesType> sizes(input.shape.begin(), input.shape.end());
+    held.push_back(input.integers.empty() ? et::make_tensor_ptr(sizes, input.floats)
+                                          : et::make_tensor_ptr(sizes, input.integers));
+    values.emplace_back(*held.back());
+  }
+  const auto result = loaded_->module->execute(method, values);
+  if (!result.ok()) {
+    throw UserError(name_ + ": ExecuTorch cannot run its method " + method + " (error " +
+                    std::to_string(static_cast<int>(result.error())) + ")");
+  }
+  std::vector<Tensor> outputs;
+  for (const EValue& value : result.get()) {
+    if (!value.isTensor() || value.toTensor().scalar_type() != ScalarType::Float) {
+      throw UserError(name_ + ": its method " + method + " gives something other than float32");
+    }
+    const auto& tensor = value.toTensor();
+    Tensor output;
+    output.shape.assign(tensor.sizes().begin(), tensor.sizes().end());
+    const float* floats = tensor.const_data_ptr<float>();
+    output.floats.assign(floats, floats + tensor.numel());
+    outputs.push_back(std::move(output));
+  }
+  return outputs;
+}
+
+}  // namespace fbkit
