@@ -2,6 +2,7 @@
 # make test      set up and run the tests; long ones run a sample
 # make test-all  the same with the long ones in full
 # make lint      formatting, lint and types
+# make native    the runner for devices without Python, in build/native/; native-arm64 for 64-bit Arm Linux
 # make rivals    an environment with what fbkit bench train compares fbkit with
 # make flower    an environment for fbkit's Flower app
 
@@ -12,7 +13,7 @@ READY := $(VENV)/ready
 RIVALS := .venv-rivals
 FLOWER := .venv-flower
 
-.PHONY: demo test test-all lint format rivals flower
+.PHONY: demo test test-all lint format native native-arm64 rivals flower
 
 demo: $(READY)
 	rm -rf demo-out
@@ -29,6 +30,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests
+
+native:
+	PYTHON=$(PYTHON) device_runtime/native/build.sh $$(uname -m) build/native/$$(uname -m)
+
+native-arm64:
+	PYTHON=$(PYTHON) device_runtime/native/build.sh aarch64 build/native/aarch64
 
 rivals: $(RIVALS)/ready
 

@@ -11,4 +11,8 @@ class UserError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// UTF-8 text, such as a file's name, without what a screen would obey: control characters, and marks that change the
+// direction of writing or show nothing. Each becomes a question mark, and so does what is not UTF-8.
+std::string printable(const std::string& text);
+
 }  // namespace fbkit

@@ -10,14 +10,6 @@ constexpr int kMostDepth = 32;
 constexpr double kLargest = 1e30;
 constexpr std::size_t kMostText = 1000;
 
-// What Python's str.isprintable refuses of ASCII; the rest is left to the eye.
-bool is_printable(const std::string& text) {
-  for (const char letter : text) {
-    if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7F) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 Json parse_json(const Bytes& data, const Path& path) {
@@ -65,7 +57,7 @@ std::string Fields::text(const std::string& key) const {
   const Json& found = value(key);
   if (found.is_string()) {
     const auto text = found.get<std::string>();
-    if (!text.empty() && text.size() <= 4 * kMostText && is_printable(text)) return text;
+    if (!text.empty() && text.size() <= 4 * kMostText && printable(text) == text) return text;
   }
   throw error(key, "must be a printable text");
 }

@@ -14,25 +14,6 @@
 namespace fbkit {
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int number() const { return number_; }
-  bool is_open() const { return number_ >= 0; }
-
- private:
-  int number_;
-};
-
-[[noreturn]] void fail(const Path& path, const char* what) {
-  throw UserError(path.string() + ": " + what + " (" + std::strerror(errno) + ")");
-}
-
 void sync_folder(const Path& folder) {
   const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!opened.is_open() || ::fsync(opened.number())) fail(folder, "cannot be written");
@@ -47,6 +28,14 @@ void write_all(int descriptor, const Bytes& data, const Path& path) {
 }
 
 }  // namespace
+
+Descriptor::~Descriptor() {
+  if (is_open()) ::close(number_);
+}
+
+void fail(const Path& path, const char* what) {
+  throw UserError(path.string() + ": " + what + " (" + std::strerror(errno) + ")");
+}
 
 Bytes read_plain(const Path& path, std::uint64_t limit) {
   // Of a pipe, do not wait for a writer.
@@ -87,13 +76,44 @@ void write_atomic(const Path& path, const Bytes& data) {
   sync_folder(path.parent_path());
 }
 
+bool write_behind(const Path& path, std::uint64_t place, const Bytes& data) {
+  const Descriptor file(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status {};
+  if (!file.is_open() || ::fstat(file.number(), &status)) fail(path, "cannot be written");
+  if (static_cast<std::uint64_t>(status.st_size) < place) return false;
+  const auto offset = static_cast<off_t>(place);
+  if (::ftruncate(file.number(), offset) || ::lseek(file.number(), offset, SEEK_SET) < 0) fail(path, "cannot be written");
+  write_all(file.number(), data, path);
+  if (::fsync(file.number())) fail(path, "cannot be written");
+  return true;
+}
+
+void remove_file(const Path& path) {
+  if (::unlink(path.c_str()) && errno != ENOENT) fail(path, "cannot be removed");
+}
+
 std::string sha256(const Bytes& data) {
-  std::uint8_t digest[crypto_hash_sha256_BYTES];
-  crypto_hash_sha256(digest, data.data(), data.size());
-  std::string text(2 * sizeof digest + 1, '\0');
-  sodium_bin2hex(text.data(), text.size(), digest, sizeof digest);
+  Bytes digest(crypto_hash_sha256_BYTES);
+  crypto_hash_sha256(digest.data(), data.data(), data.size());
+  return to_hex(digest);
+}
+
+bool is_digest(const std::string& text) {
+  return text.size() == 2 * crypto_hash_sha256_BYTES && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+std::string to_hex(const Bytes& data) {
+  std::string text(2 * data.size() + 1, '\0');
+  sodium_bin2hex(text.data(), text.size(), data.data(), data.size());
   text.pop_back();
   return text;
+}
+
+Bytes from_hex(const std::string& text) {
+  Bytes data(text.size() / 2);
+  std::size_t length = 0;
+  if (sodium_hex2bin(data.data(), data.size(), text.data(), text.size(), nullptr, &length, nullptr)) return {};
+  return length == data.size() ? data : Bytes();
 }
 
 }  // namespace fbkit

@@ -1,48 +1,82 @@
 #include "head.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "safetensors.h"
 
 namespace fbkit {
 
-Floats Head::logits(const Floats& rows) const {
-  const std::size_t count = rows.size() / features;
-  Floats out(count * classes);
-  for (std::size_t row = 0; row < count; ++row) {
-    const float* x = &rows[row * features];
-    for (std::size_t label = 0; label < classes; ++label) {
-      const float* w = &weight[label * features];
-      double sum = 0;  // float64, so that it depends on no order
-      for (std::size_t place = 0; place < features; ++place) sum += static_cast<double>(w[place]) * x[place];
-      out[row * classes + label] = static_cast<float>(sum + bias[label]);
-    }
+Matrix Head::logits(const Matrix& features) const {
+  Matrix out = features * weight.transpose();
+  out.rowwise() += bias;
+  return out;
+}
+
+Matrix Head::probabilities(const Matrix& features) const {
+  Matrix out = logits(features);
+  for (auto row : out.rowwise()) {
+    row = (row.array() - row.maxCoeff()).exp();
+    row /= row.sum();
   }
   return out;
 }
 
-Floats Head::probabilities(const Floats& rows) const {
-  Floats out = logits(rows);
-  for (auto row = out.begin(); row != out.end(); row += static_cast<std::ptrdiff_t>(classes)) {
-    const auto end = row + static_cast<std::ptrdiff_t>(classes);
-    const float largest = *std::max_element(row, end);
-    float sum = 0;
-    for (auto each = row; each != end; ++each) sum += *each = std::exp(*each - largest);
-    for (auto each = row; each != end; ++each) *each /= sum;
+VectorD Head::losses(const Matrix& features, const Labels& labels) const {
+  const MatrixD found = logits(features).cast<double>();
+  VectorD losses(found.rows());
+  for (Index row = 0; row < found.rows(); ++row) {
+    const double largest = found.row(row).maxCoeff();
+    const double normaliser = std::log((found.row(row).array() - largest).exp().sum()) + largest;
+    losses[row] = normaliser - found(row, labels[static_cast<std::size_t>(row)]);
   }
-  return out;
+  return losses;
 }
+
+double Head::loss(const Matrix& features, const Labels& labels) const { return losses(features, labels).mean(); }
+
+double Head::accuracy(const Matrix& features, const Labels& labels) const {
+  const Matrix found = logits(features);
+  Index right = 0, place = 0;
+  for (Index row = 0; row < found.rows(); ++row) {
+    found.row(row).maxCoeff(&place);
+    right += place == labels[static_cast<std::size_t>(row)];
+  }
+  return 100.0 * static_cast<double>(right) / static_cast<double>(found.rows());
+}
+
+Head Head::with_only(const Mask& kept) const {
+  Head head = *this;
+  for (Index row = 0; row < classes(); ++row) {
+    if (!kept[static_cast<std::size_t>(row)]) head.bias[row] = kNoChance;
+  }
+  return head;
+}
+
+Head Head::grown(const Mask& chances) const {
+  const Index own = classes(), all = static_cast<Index>(chances.size());
+  Head head{Matrix(all, weight.cols()), Vector(all)};
+  head.weight << weight, weight.colwise().mean().replicate(all - own, 1);
+  head.bias.head(own) = bias;
+  for (Index row = own; row < all; ++row) {
+    head.bias[row] = chances[static_cast<std::size_t>(row)] ? bias.mean() : kNoChance;
+  }
+  return head;
+}
+
+bool Head::is_finite() const { return weight.allFinite() && bias.allFinite(); }
 
 Bytes Head::to_bytes() const {
-  const auto rows = static_cast<std::int64_t>(classes), columns = static_cast<std::int64_t>(features);
-  return pack_tensors({{"weight", stored("F32", {rows, columns}, weight)}, {"bias", stored("F32", {rows}, bias)}});
+  return pack_tensors({
+      {"weight", stored("F32", {weight.rows(), weight.cols()}, weight.data())},
+      {"bias", stored("F32", {bias.size()}, bias.data())},
+  });
 }
 
-Head head_from_bytes(const Bytes& data, std::size_t classes, std::size_t features, const std::string& origin) {
-  const auto rows = static_cast<std::int64_t>(classes), columns = static_cast<std::int64_t>(features);
-  const auto tensors = unpack_tensors(data, {{"weight", {"F32", {rows, columns}}}, {"bias", {"F32", {rows}}}}, origin);
-  return {classes, features, tensors.at("weight").as<float>(), tensors.at("bias").as<float>()};
+Head head_from_bytes(const Bytes& data, Index classes, Index features, const std::string& origin) {
+  const auto tensors =
+      unpack_tensors(data, {{"weight", {"F32", {classes, features}}}, {"bias", {"F32", {classes}}}}, origin);
+  Head head{Matrix(classes, features), Vector(classes)};
+  tensors.at("weight").copy_to(head.weight.data());
+  tensors.at("bias").copy_to(head.bias.data());
+  return head;
 }
 
 }  // namespace fbkit

@@ -11,6 +11,7 @@ namespace {
 constexpr int kVersion = 2, kMostSide = 4096, kMostClasses = 100'000, kMostFeatures = 1'000'000;
 constexpr std::int64_t kMostFileBytes = INT64_C(2) << 30;
 constexpr double kLeastStd = 1e-6;
+constexpr std::size_t kMostNameBytes = 800;  // 200 letters
 
 bool is_letter_or_digit(char letter) {
   return (letter >= '0' && letter <= '9') || (letter >= 'A' && letter <= 'Z') || (letter >= 'a' && letter <= 'z');
@@ -20,10 +21,6 @@ bool is_plain_name(const std::string& name) {
   const auto may_follow = [](char letter) { return is_letter_or_digit(letter) || std::string("_.-").find(letter) < 3; };
   return !name.empty() && name.size() <= 64 && is_letter_or_digit(name[0]) &&
          std::all_of(name.begin(), name.end(), may_follow) && name != "manifest.json" && name != "signature.json";
-}
-
-bool is_digest(const std::string& text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
 std::map<std::string, FileEntry> parse_files(const Fields& section) {
@@ -85,9 +82,8 @@ void check_the_rest(const Fields& top, int version) {
 int InputSpec::at_once() const { return std::max(1, std::min(32, (1 << 17) / (height * width))); }
 
 bool is_class_name(const std::string& name) {
-  const auto is_control = [](char letter) { return static_cast<unsigned char>(letter) < 0x20 || letter == 0x7F; };
-  return !name.empty() && name.size() <= 800 && name[0] != '.' && name.find('/') == std::string::npos &&
-         std::none_of(name.begin(), name.end(), is_control);
+  return !name.empty() && name.size() <= kMostNameBytes && name[0] != '.' && name.find('/') == std::string::npos &&
+         printable(name) == name;
 }
 
 std::vector<std::string> parse_classes(const Fields& top) {
@@ -141,8 +137,9 @@ Manifest parse_manifest(const Bytes& data, const Path& path) {
   manifest.files = parse_files(top.section("files"));
   if (has_more) manifest.personalization = parse_defaults(top.section("personalization"));
   check_the_rest(top, manifest.version);
-  for (const std::string& name : {manifest.body, manifest.head, manifest.head_step, manifest.probe}) {
-    if (!manifest.files.count(name)) throw top.error("files", "lacks " + name);
+  if (has_more && top.has("model")) manifest.model = top.section("model").text("file");
+  for (const std::string& name : {manifest.body, manifest.head, manifest.head_step, manifest.probe, manifest.model}) {
+    if (!name.empty() && !manifest.files.count(name)) throw top.error("files", "lacks " + name);
   }
   manifest.identity = identity_of(json);
   return manifest;

@@ -34,15 +34,20 @@ Program::Program(std::vector<std::uint8_t> data, std::string name)
   }
 }
 
+Program::Program(Program&& other) noexcept = default;
 Program::~Program() = default;
 
-std::vector<Tensor> Program::run(const std::string& method, const std::vector<Tensor>& inputs) {
+std::vector<Output> Program::run(const std::string& method, const std::vector<Input>& inputs) {
   std::vector<et::TensorPtr> held;
   std::vector<EValue> values;
-  for (const Tensor& input : inputs) {
+  for (const Input& input : inputs) {
     const std::vector<executorch::aten::SizesType> sizes(input.shape.begin(), input.shape.end());
-    held.push_back(input.integers.empty() ? et::make_tensor_ptr(sizes, input.floats)
-                                          : et::make_tensor_ptr(sizes, input.integers));
+    // The API knows no constant views; nothing writes to an input.
+    if (input.floats) {
+      held.push_back(et::make_tensor_ptr(sizes, const_cast<float*>(input.floats), ScalarType::Float));
+    } else {
+      held.push_back(et::make_tensor_ptr(sizes, const_cast<std::int64_t*>(input.integers), ScalarType::Long));
+    }
     values.emplace_back(*held.back());
   }
   const auto result = loaded_->module->execute(method, values);
@@ -50,17 +55,14 @@ std::vector<Tensor> Program::run(const std::string& method, const std::vector<Te
     throw UserError(name_ + ": ExecuTorch cannot run its method " + method + " (error " +
                     std::to_string(static_cast<int>(result.error())) + ")");
   }
-  std::vector<Tensor> outputs;
+  std::vector<Output> outputs;
   for (const EValue& value : result.get()) {
     if (!value.isTensor() || value.toTensor().scalar_type() != ScalarType::Float) {
       throw UserError(name_ + ": its method " + method + " gives something other than float32");
     }
     const auto& tensor = value.toTensor();
-    Tensor output;
-    output.shape.assign(tensor.sizes().begin(), tensor.sizes().end());
     const float* floats = tensor.const_data_ptr<float>();
-    output.floats.assign(floats, floats + tensor.numel());
-    outputs.push_back(std::move(output));
+    outputs.push_back({{tensor.sizes().begin(), tensor.sizes().end()}, {floats, floats + tensor.numel()}});
   }
   return outputs;
 }

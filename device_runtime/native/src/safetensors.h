@@ -1,6 +1,7 @@
 // The safetensors format, of which every byte is checked.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -21,13 +22,9 @@ struct StoredTensor {
   std::vector<std::int64_t> shape;
   Bytes data;
 
-  // The values, little-endian as they are in the file. T must be of the dtype's size.
-  template <typename T>
-  std::vector<T> as() const {
-    std::vector<T> values(data.size() / sizeof(T));
-    std::copy(data.begin(), data.end(), reinterpret_cast<std::uint8_t*>(values.data()));
-    return values;
-  }
+  // The values, little-endian as they are in the file, to where there is room for them.
+  void copy_to(void* values) const { std::copy(data.begin(), data.end(), static_cast<std::uint8_t*>(values)); }
+  std::int64_t rows() const { return shape.at(0); }
 };
 
 using StoredTensors = std::map<std::string, StoredTensor>;
@@ -37,10 +34,13 @@ StoredTensors unpack_tensors(const Bytes& data, const std::map<std::string, Want
 
 Bytes pack_tensors(const StoredTensors& tensors);
 
+// values holds as many as shape says.
 template <typename T>
-StoredTensor stored(const std::string& dtype, std::vector<std::int64_t> shape, const std::vector<T>& values) {
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(values.data());
-  return StoredTensor{dtype, std::move(shape), Bytes(bytes, bytes + values.size() * sizeof(T))};
+StoredTensor stored(const std::string& dtype, const std::vector<std::int64_t>& shape, const T* values) {
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) count *= size;
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(values);
+  return StoredTensor{dtype, shape, Bytes(bytes, bytes + static_cast<std::size_t>(count) * sizeof(T))};
 }
 
 }  // namespace fbkit
