@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RIVALS := .venv-rivals
 FLOWER := .venv-flower
+NATIVE := $(wildcard device_runtime/native/*/*.h device_runtime/native/*/*.cpp)
 
 .PHONY: demo test test-all lint format native native-arm64 rivals flower
 
@@ -30,6 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 native:
 	PYTHON=$(PYTHON) device_runtime/native/build.sh $$(uname -m) build/native/$$(uname -m)
@@ -44,6 +46,7 @@ flower: $(FLOWER)/ready
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(NATIVE)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("fbkit needs Python 3.11 or later; try: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -15,12 +15,15 @@ from hypothesis import settings
 
 from fbkit.benchmarks.clients import write_clients
 from fbkit.cli import main
+from fbkit.export import Options, export_model
 from fbkit.export.exporting import export_run
 from fbkit.train.partition import partition
 from fbkit.train.recipe import load_recipe
 from fbkit.train.run_folder import Run
 from fbkit.train.sources import load_dataset
 from fbkit.train.training import train
+from tests.export.own_nets import CLASSES, make_own
+from tests.native.pictures import draw_pictures
 
 # A narrow net, few rounds: the smallest run in which every stage does real work.
 SMALL = (
@@ -78,6 +81,28 @@ def onnx_bundle(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def pte_bundle(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "small-executorch"
     export_run(small_run.folder, "executorch", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .pte bundle in int8 for small RGB pictures, with body and head in one beside them."""
+    folder = tmp_path_factory.mktemp("colour")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "0")
+        return export_model(
+            make_own(folder).model, "executorch", folder / "bundle", Options("int8", with_model=True)
+        ).folder
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pictures of every kind in folders named as the classes of the colour bundle."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for number, (kind, content) in enumerate(draw_pictures(200)):
+        target = folder / CLASSES[number % len(CLASSES)] / f"{number:03d}-{kind}"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(content)
     return folder
 
 

@@ -34,7 +34,7 @@ flock "$lock"
 cmake -S "$here" -B "$work" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_LIBRARY_ARCHITECTURE="$arch-linux-gnu" \
   -DCMAKE_PREFIX_PATH="$needs/debian/usr" -DEXECUTORCH_SDK="$needs/executorch" -DFBKIT_VERSION="$version" \
   "${options[@]}" "$@"
-cmake --build "$work" --parallel "$(nproc)"
+env -u MAKEFLAGS -u MAKELEVEL cmake --build "$work" --parallel "$(nproc)"
 
 rm -rf "$folder" "$folder.partial"
 cmake --install "$work" --prefix "$folder.partial" >/dev/null

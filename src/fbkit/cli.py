@@ -16,6 +16,7 @@ import fbkit
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
 from fbkit.benchmarks.commands.export import export_matrix
+from fbkit.benchmarks.commands.native import native_bench
 from fbkit.benchmarks.commands.paper import paper
 from fbkit.benchmarks.commands.personalize import personalize_bench
 from fbkit.benchmarks.commands.scale import scale
@@ -62,6 +63,7 @@ bench.command("train")(train_speed)
 bench.command()(scale)
 bench.command()(solvers)
 bench.command("export")(export_matrix)
+bench.command("native")(native_bench)
 bench.command("personalize")(personalize_bench)
 app.add_typer(bench, name="bench")
 

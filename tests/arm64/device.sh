@@ -3,7 +3,8 @@
 # 'fbkit[pte]'` brings, run by qemu-user. Good for checking results, not times: vector code is hundreds of times slower.
 #
 #   device.sh setup DIR            make the device, or keep it where it is up to date; needs root, Debian or Ubuntu
-#   device.sh run DIR COMMAND...   run a program of the device; fbkit comes from this checkout, no privileges needed
+#   device.sh run DIR COMMAND...   run a program of the device, or one for it by its path; fbkit comes from this checkout,
+#                                  no privileges needed
 #
 # PYTHON names the interpreter whose pip fetches the packages (default: python3). Exit code 75: something could not be
 # fetched; the last line on stderr says what.
@@ -120,7 +121,8 @@ setup() {
 run() {
   local device program
   device=$(realpath "$1")
-  program=$device/system/usr/bin/$2
+  program=$2
+  [[ $2 == */* ]] || program=$device/system/usr/bin/$2
   if [[ ! -e $program ]]; then
     echo "device.sh: the device has no program $2" >&2
     exit 127

@@ -45,7 +45,8 @@ Bytes read_file(const Path& folder, const Manifest& manifest, const std::string&
   }
   if (data.size() != entry.bytes) {
     const std::string found = data.size() > entry.bytes ? "more" : std::to_string(data.size());
-    throw UserError(path + ": has " + found + " bytes, manifest.json says " + std::to_string(entry.bytes) + "; " + advice);
+    throw UserError(path + ": has " + found + " bytes, manifest.json says " + std::to_string(entry.bytes) + "; " +
+                    advice);
   }
   if (sha256(data) != entry.sha256) {
     throw UserError(path + ": was altered, its SHA-256 is not the one in manifest.json; " + advice);
@@ -62,13 +63,12 @@ Matrix matrix_of(const StoredTensor& tensor) {
 
 Probe probe_from_bytes(const Bytes& data, const Manifest& manifest, const std::string& origin) {
   const InputSpec& spec = manifest.input;
-  const auto tensors = unpack_tensors(
-      data,
-      {{"pictures", {"U8", {-1, spec.height, spec.width, spec.channels}}},
-       {"inputs", {"F32", {-1, spec.channels, spec.height, spec.width}}},
-       {"features", {"F32", {-1, manifest.features}}},
-       {"logits", {"F32", {-1, static_cast<std::int64_t>(manifest.classes.size())}}}},
-      origin);
+  const auto tensors = unpack_tensors(data,
+                                      {{"pictures", {"U8", {-1, spec.height, spec.width, spec.channels}}},
+                                       {"inputs", {"F32", {-1, spec.channels, spec.height, spec.width}}},
+                                       {"features", {"F32", {-1, manifest.features}}},
+                                       {"logits", {"F32", {-1, static_cast<std::int64_t>(manifest.classes.size())}}}},
+                                      origin);
   const std::int64_t count = tensors.at("pictures").rows();
   bool as_many = count >= 2 && count <= kMostProbe;
   for (const auto& [name, tensor] : tensors) as_many = as_many && tensor.rows() == count;
@@ -104,8 +104,8 @@ Contents read_contents(const Path& folder, const std::optional<Path>& signed_by)
   std::uint64_t size = 0;
   for (const auto& [name, entry] : manifest.files) size += entry.bytes;
   if (size > physical_memory() / 2) {
-    throw UserError(path.string() + ": its files have " + std::to_string(size) + " bytes, too many for this machine's " +
-                    std::to_string(physical_memory()));
+    throw UserError(path.string() + ": its files have " + std::to_string(size) +
+                    " bytes, too many for this machine's " + std::to_string(physical_memory()));
   }
   const auto classes = static_cast<Index>(manifest.classes.size());
   for (const auto& [name, entry] : manifest.files) {

@@ -34,8 +34,8 @@ Contents read_contents(const Path& folder, const std::optional<Path>& signed_by)
 
 class Bundle {
  public:
-  // A bundle that this machine has not found good before runs in a process of its own first; with always_try, every one.
-  // Throws UserError as read_contents, or if it cannot be loaded, or the self-test fails.
+  // A bundle that this machine has not found good before runs in a process of its own first; with always_try, every
+  // one. Throws UserError as read_contents, or if it cannot be loaded, or the self-test fails.
   static Bundle open(const Path& folder, const std::optional<Path>& signed_by, bool always_try = false);
 
   // Loads the body in this process, which a hostile one can crash. Throws UserError.

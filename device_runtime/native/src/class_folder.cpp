@@ -27,7 +27,8 @@ std::vector<Path> sorted_in(const Path& folder, const std::function<bool(const P
     if (entry.path().filename().string()[0] != '.' && is_wanted(entry.path())) paths.push_back(entry.path());
   }
   if (error) throw UserError(folder.string() + ": cannot be read (" + error.message() + ")");
-  std::sort(paths.begin(), paths.end(), [](const Path& one, const Path& other) { return one.native() < other.native(); });
+  std::sort(paths.begin(), paths.end(),
+            [](const Path& one, const Path& other) { return one.native() < other.native(); });
   return paths;
 }
 
@@ -58,8 +59,8 @@ std::vector<LabelledPicture> read_class_folder(const Path& folder, const std::ve
   for (const Path& class_folder : sorted_in(folder, is_folder)) {
     const std::string label = class_folder.filename().string();
     if (!new_classes && std::find(classes.begin(), classes.end(), label) == classes.end()) {
-      throw UserError(class_folder.string() + ": '" + label + "' is not a class of this bundle; its classes: " +
-                      some_of(classes));
+      throw UserError(class_folder.string() + ": '" + label +
+                      "' is not a class of this bundle; its classes: " + some_of(classes));
     }
     for (const Path& path : sorted_in(class_folder, is_picture)) pictures.push_back({path, label});
   }

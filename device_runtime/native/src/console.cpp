@@ -1,9 +1,9 @@
 #include "console.h"
 
-#include <cstdio>
-
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <cstdio>
 
 #include "errors.h"
 

@@ -16,10 +16,10 @@ class Console {
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  void line(const std::string& text) const;        // on stdout
-  void json(const Json& value) const;              // on stdout
-  void error(const std::string& text) const;       // on stderr
-  Progress progress(bool quiet) const;             // on stderr, if that is a terminal
+  void line(const std::string& text) const;   // on stdout
+  void json(const Json& value) const;         // on stdout
+  void error(const std::string& text) const;  // on stderr
+  Progress progress(bool quiet) const;        // on stderr, if that is a terminal
 
  private:
   void say(const std::string& text) const;

@@ -10,7 +10,7 @@ namespace fbkit {
 namespace {
 
 // Found by trial, on features of several widths, scales and overlaps.
-constexpr int kMostProducts = 2000;  // with the Hessian, in all
+constexpr int kMostProducts = 2000;                                    // with the Hessian, in all
 constexpr int kFirstEffort = 10, kLeastEffort = 5, kMostEffort = 200;  // products for one direction
 constexpr double kResidual = 0.3;  // of the gradient: with less left, a direction is good enough
 constexpr double kSlope = 0.1;     // of the slope at the start: with less left, a step is long enough

@@ -107,7 +107,8 @@ std::vector<Fields> Fields::items(const std::string& key, std::size_t most) cons
 
 std::int64_t Fields::checked_integer(const std::string& key, const Json& value, std::int64_t least,
                                      std::int64_t most) const {
-  const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
+  const bool fits =
+      value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= INT64_MAX);
   if (!fits || value.get<std::int64_t>() < least || value.get<std::int64_t>() > most) {
     throw error(key, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
   }

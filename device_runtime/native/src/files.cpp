@@ -1,13 +1,13 @@
 #include "files.h"
 
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
-
 #include <fcntl.h>
 #include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 
 #include "errors.h"
 
@@ -44,7 +44,7 @@ Bytes read_plain(const Path& path, std::uint64_t limit) {
     if (errno == ELOOP) throw UserError(path.string() + ": not a plain file");
     fail(path, "cannot be read");
   }
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.number(), &status)) fail(path, "cannot be read");
   if (!S_ISREG(status.st_mode)) throw UserError(path.string() + ": not a plain file");
   const auto size = static_cast<std::uint64_t>(status.st_size);
@@ -78,11 +78,12 @@ void write_atomic(const Path& path, const Bytes& data) {
 
 bool write_behind(const Path& path, std::uint64_t place, const Bytes& data) {
   const Descriptor file(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status {};
+  struct stat status{};
   if (!file.is_open() || ::fstat(file.number(), &status)) fail(path, "cannot be written");
   if (static_cast<std::uint64_t>(status.st_size) < place) return false;
   const auto offset = static_cast<off_t>(place);
-  if (::ftruncate(file.number(), offset) || ::lseek(file.number(), offset, SEEK_SET) < 0) fail(path, "cannot be written");
+  if (::ftruncate(file.number(), offset) || ::lseek(file.number(), offset, SEEK_SET) < 0)
+    fail(path, "cannot be written");
   write_all(file.number(), data, path);
   if (::fsync(file.number())) fail(path, "cannot be written");
   return true;

@@ -45,12 +45,15 @@ float GraphStep::operator()(SgdState& state, const Matrix& features, const Label
   const Index count = features.rows(), classes = state.head.classes();
   const bool leaves_out = std::count(settings.kept.begin(), settings.kept.end(), false);
   if (!takes(count, classes, leaves_out || settings.weight_decay != 0 || settings.penalty != 0)) {
-    throw UserError(name_ + " does not take this many pictures or classes, or what the recipe asks for; use --step formula");
+    throw UserError(name_ +
+                    " does not take this many pictures or classes, or what the recipe asks for; use --step formula");
   }
   const Matrix x = filled(features, rows_), weight = filled(state.head.weight, classes_),
-               weight_buffer = filled(state.buffers.weight, classes_), anchor = filled(settings.anchor.weight, classes_);
+               weight_buffer = filled(state.buffers.weight, classes_),
+               anchor = filled(settings.anchor.weight, classes_);
   const Vector bias = filled(state.head.bias, classes_), bias_buffer = filled(state.buffers.bias, classes_),
-               anchor_bias = filled(settings.anchor.bias, classes_), row_weights = filled(Vector(Vector::Ones(count)), rows_);
+               anchor_bias = filled(settings.anchor.bias, classes_),
+               row_weights = filled(Vector(Vector::Ones(count)), rows_);
   Labels y = labels;
   y.resize(static_cast<std::size_t>(rows_), 0);
   Vector mask = Vector::Zero(classes_);
@@ -73,7 +76,9 @@ float GraphStep::operator()(SgdState& state, const Matrix& features, const Label
     as_expected = outputs[place].shape == expected[place];
   }
   if (!as_expected) throw UserError(name_ + ": gives something else than docs/bundle.md says");
-  const auto as_matrix = [&](const Output& out) { return Eigen::Map<const Matrix>(out.values.data(), classes, x.cols()); };
+  const auto as_matrix = [&](const Output& out) {
+    return Eigen::Map<const Matrix>(out.values.data(), classes, x.cols());
+  };
   const auto as_vector = [&](const Output& out) { return Eigen::Map<const Vector>(out.values.data(), classes); };
   state.head = {as_matrix(outputs[1]), as_vector(outputs[2])};
   state.buffers = {as_matrix(outputs[3]), as_vector(outputs[4])};

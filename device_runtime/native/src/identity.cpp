@@ -31,7 +31,8 @@ Json as_floats(const Json& numbers) {
 
 std::string in_decimals(double value) {
   std::array<char, 32> buffer{};
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
   std::string text(buffer.data(), end);
   const auto mark = text.find('e');
   const int exponent = std::atoi(text.c_str() + mark + 1);

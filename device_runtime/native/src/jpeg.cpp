@@ -1,12 +1,11 @@
 #include "jpeg.h"
 
+#include <jerror.h>
+#include <jpeglib.h>
+
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
-
-#include <jpeglib.h>
-
-#include <jerror.h>
 
 #include "errors.h"
 
@@ -44,7 +43,8 @@ bool decode(jpeg_decompress_struct& info, Failure& failure, const std::vector<st
   if ((too_large = is_absurd(info.image_width, info.image_height))) return false;
   info.out_color_space = info.jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
   jpeg_start_decompress(&info);
-  out.pixels = Pixels(static_cast<int>(info.output_width), static_cast<int>(info.output_height), info.output_components);
+  out.pixels =
+      Pixels(static_cast<int>(info.output_width), static_cast<int>(info.output_height), info.output_components);
   while (info.output_scanline < info.output_height) {
     JSAMPROW row = out.pixels.row(static_cast<int>(info.output_scanline));
     jpeg_read_scanlines(&info, &row, 1);

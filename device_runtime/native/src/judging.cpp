@@ -1,10 +1,9 @@
 #include "judging.h"
 
+#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include <Eigen/QR>
 
 #include "errors.h"
 #include "shuffle.h"
@@ -13,8 +12,8 @@ namespace fbkit {
 namespace {
 
 constexpr std::size_t kMostFolds = 5, kLeastPictures = 10;
-constexpr double kGapOfAJudge = 1e-3;  // nats a picture: heads that differ by less are as good
-const double kFloor = std::log(1e-6);  // of log-probabilities: no single picture outweighs all others
+constexpr double kGapOfAJudge = 1e-3;    // nats a picture: heads that differ by less are as good
+const double kFloor = std::log(1e-6);    // of log-probabilities: no single picture outweighs all others
 constexpr double kStandardErrors = 2.5;  // by so many a head has to show that it looks at the pictures
 
 // How a head does on held-out pictures: each picture's log-loss, and what it were if the head was blind.
@@ -97,7 +96,8 @@ const char* in_words(Choice choice) {
 }
 
 Json Verdict::to_json() const {
-  return {{"chosen", in_words(chosen)}, {"verified", verified}, {"reason", reason}, {"losses", losses}, {"folds", folds}};
+  return {
+      {"chosen", in_words(chosen)}, {"verified", verified}, {"reason", reason}, {"losses", losses}, {"folds", folds}};
 }
 
 Verdict judge(const Head& shipped, const Matrix& features, const Labels& labels, const Recipe& candidate,
@@ -153,7 +153,8 @@ Verdict judge(const Head& shipped, const Matrix& features, const Labels& labels,
       }
     }
     if (is_past(deadline)) {  // a fit may have been cut short
-      return {present ? Choice::kPresent : Choice::kShipped, false, "the time was up before the head was judged", {}, 0};
+      return {
+          present ? Choice::kPresent : Choice::kShipped, false, "the time was up before the head was judged", {}, 0};
     }
   }
 
@@ -171,7 +172,8 @@ Verdict judge(const Head& shipped, const Matrix& features, const Labels& labels,
   if (chosen == Choice::kCandidate) {
     verdict.reason = "the new head does best on held-out pictures";
   } else if (is_able(Choice::kCandidate)) {
-    verdict.reason = std::string("the new head does no better on held-out pictures than the ") + in_words(chosen) + " head";
+    verdict.reason =
+        std::string("the new head does no better on held-out pictures than the ") + in_words(chosen) + " head";
   } else {
     verdict.reason = "the new head does no better on held-out pictures than without looking at them";
   }

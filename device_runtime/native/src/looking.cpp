@@ -84,7 +84,8 @@ Arrived look_at_new(const Bundle& bundle, Profile* profile, const std::vector<La
     watch.lap("decode");
     if (!decoded.empty()) {
       const Matrix features = bundle.features(decoded);
-      for (std::size_t place = 0; place < added.size(); ++place) known[added[place]] = features.row(static_cast<Index>(place));
+      for (std::size_t place = 0; place < added.size(); ++place)
+        known[added[place]] = features.row(static_cast<Index>(place));
       arrived.computed += added.size();
     }
     watch.lap("body");

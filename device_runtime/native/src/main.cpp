@@ -1,13 +1,13 @@
 // fbkit-device: check a bundle, personalize its head, predict, without Python.
+#include <sodium.h>
+
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <memory>
 #include <numeric>
 #include <sstream>
-
-#include <CLI/CLI.hpp>
-#include <sodium.h>
 
 #include "console.h"
 #include "errors.h"
@@ -80,7 +80,8 @@ Recipe recipe_of(const Options& options, const Defaults& defaults, const CLI::Ap
   recipe.leaves_absent_out = options.absent == "mask";
   if (is_given("--penalty")) recipe.penalty = options.penalty;
   if (!sgd) {
-    if (recipe.penalty <= 0) throw UserError("--penalty 0: must be above 0 for --solver exact, or there is no one minimum");
+    if (recipe.penalty <= 0)
+      throw UserError("--penalty 0: must be above 0 for --solver exact, or there is no one minimum");
     return recipe;
   }
   recipe.schedule->penalty = recipe.penalty;
@@ -121,7 +122,8 @@ void run_personalize(const Options& options, const Console& console, const CLI::
   if (options.dry_run) {
     console.line("nothing was changed");
   } else {
-    console.line((result.head ? "personal head " + *result.head : "the shipped head") + " is in use in " + options.profile);
+    console.line((result.head ? "personal head " + *result.head : "the shipped head") + " is in use in " +
+                 options.profile);
   }
 }
 
@@ -159,18 +161,30 @@ void run_predict(const Options& options, const Console& console) {
     if (options.json) {
       Json all = Json::object();
       for (const std::size_t place : ranked) all[heads.classes[place]] = of(place);
-      predictions.push_back({{"picture", image},
-                             {"label", is_sure ? Json(heads.classes[ranked[0]]) : Json()},
-                             {"probabilities", all}});
+      predictions.push_back(
+          {{"picture", image}, {"label", is_sure ? Json(heads.classes[ranked[0]]) : Json()}, {"probabilities", all}});
       continue;
     }
     std::string likely;
     for (std::size_t place = 0; place < std::min<std::size_t>(3, ranked.size()); ++place) {
-      likely += (place ? ", " : "") + heads.classes[ranked[place]] + " " + percent(100.0 * static_cast<double>(of(ranked[place])));
+      likely += (place ? ", " : "") + heads.classes[ranked[place]] + " " +
+                percent(100.0 * static_cast<double>(of(ranked[place])));
     }
     console.line(image + ": " + (is_sure ? "" : "unsure: ") + likely);
   }
   if (options.json) console.json({{"predictions", predictions}});
+}
+
+// As CLI::Range, which takes what is not a number for one within.
+CLI::Validator from_to(double least, double most) {
+  const auto check = [least, most](std::string& text) {
+    double value = 0;
+    const bool fits = CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+    std::ostringstream words;
+    words << "must be a number from " << least << " to " << most;
+    return fits ? std::string() : words.str();
+  };
+  return CLI::Validator(check, "NUMBER");
 }
 
 void add_common(CLI::App& command, Options& options) {
@@ -187,10 +201,11 @@ void add_personalize(CLI::App& command, Options& options) {
   command.add_option("--solver", options.solver, "exact: to the minimum; sgd: so many epochs.")
       ->check(CLI::IsMember({"exact", "sgd"}))
       ->capture_default_str();
-  command.add_option("--penalty", options.penalty, "Pull to the shipped head.  [the bundle's]")->check(CLI::Range(0.0, 1e30));
+  command.add_option("--penalty", options.penalty, "Pull to the shipped head.  [the bundle's]")
+      ->check(from_to(0.0, 1e30));
   command.add_option("--epochs", options.epochs, "sgd: passes over the pictures.  [the bundle's]")
       ->check(CLI::Range(1, 100'000));
-  command.add_option("--lr", options.lr, "sgd: learning rate.  [the bundle's]")->check(CLI::Range(1e-9, 1e3));
+  command.add_option("--lr", options.lr, "sgd: learning rate.  [the bundle's]")->check(from_to(1e-9, 1e3));
   command.add_option("--batch-size", options.batch_size, "sgd: pictures a step.  [the bundle's]")
       ->check(CLI::Range(1, 1'000'000));
   command.add_option("--seed", options.seed, "sgd: of the order of pictures.")->capture_default_str();
@@ -200,7 +215,8 @@ void add_personalize(CLI::App& command, Options& options) {
   command.add_option("--absent", options.absent, "Classes without pictures: predicted all the same, or left out.")
       ->check(CLI::IsMember({"keep", "mask"}))
       ->capture_default_str();
-  command.add_option("--seconds", options.seconds, "Time for solving and judging.  [no limit]")->check(CLI::Range(0.0, 1e9));
+  command.add_option("--seconds", options.seconds, "Time for solving and judging.  [no limit]")
+      ->check(from_to(0.0, 1e9));
   command.add_flag("--add-classes", options.add_classes, "Take folders of other names for new classes.");
   command.add_flag("--dry-run", options.dry_run, "Change nothing; tell what would be.");
 }
@@ -209,10 +225,12 @@ int run(int count, char** arguments) {
   Options options;
   CLI::App app("Check a bundle, personalize its head, predict.", "fbkit-device");
   app.require_subcommand(1);
+  app.fallthrough();
   app.set_version_flag("--version", kVersion);
   app.add_flag("--debug", options.debug, "Show what ExecuTorch says.");
   auto& check = *app.add_subcommand("check", "Verify a bundle's files and run its self-test on this machine.");
-  auto& personalize = *app.add_subcommand("personalize", "Fit the bundle's head to local pictures, keep it in a profile.");
+  auto& personalize =
+      *app.add_subcommand("personalize", "Fit the bundle's head to local pictures, keep it in a profile.");
   auto& predict = *app.add_subcommand("predict", "Predict the classes of pictures.");
   auto& evaluate = *app.add_subcommand("evaluate", "Measure accuracy and loss on labelled pictures.");
   for (CLI::App* command : {&check, &personalize, &predict, &evaluate}) add_common(*command, options);
@@ -220,7 +238,7 @@ int run(int count, char** arguments) {
   predict.add_option("images", options.images, "Pictures.")->required();
   evaluate.add_option("data", options.data, "Folder with one folder of pictures for each class.")->required();
   predict.add_option("--unsure", options.unsure, "Below this probability of the likeliest class, name none.")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(from_to(0.0, 1.0));
   for (CLI::App* command : {&predict, &evaluate}) {
     command->add_option("--profile", options.profile, "Profile folder; without one the shipped head is used.");
   }

@@ -115,11 +115,13 @@ Manifest parse_manifest(const Bytes& data, const Path& path) {
                                    std::to_string(kVersion) + "; upgrade it to open this bundle");
   }
   if (top.text("target") != "executorch") {
-    throw top.error("target", "is '" + top.text("target") + "', fbkit-device runs executorch; export with --target executorch");
+    throw top.error("target",
+                    "is '" + top.text("target") + "', fbkit-device runs executorch; export with --target executorch");
   }
   const bool has_more = manifest.version > 1;
   manifest.precision = top.text("precision");
-  if (manifest.precision != "fp32" && manifest.precision != "int8") throw top.error("precision", "is neither fp32 nor int8");
+  if (manifest.precision != "fp32" && manifest.precision != "int8")
+    throw top.error("precision", "is neither fp32 nor int8");
   manifest.classes = parse_classes(top);
   manifest.input = parse_input(top.section("input"));
   manifest.features = static_cast<int>(top.integer("features", 1, kMostFeatures));

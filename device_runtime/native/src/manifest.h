@@ -39,7 +39,7 @@ struct Manifest {
   InputSpec input;
   int features = 0;
   std::string body, head, head_step, probe;
-  std::string model;  // body and head in one; empty where there is none
+  std::string model;              // body and head in one; empty where there is none
   std::vector<int> body_batches;  // rising; the first is 1
   int step_batch = 0, step_classes = 0;
   double tolerance = 0;

@@ -1,10 +1,9 @@
 // Matrices row by row, as all of fbkit's files have them, by Eigen.
 #pragma once
 
+#include <Eigen/Core>
 #include <cstdint>
 #include <vector>
-
-#include <Eigen/Core>
 
 namespace fbkit {
 

@@ -64,9 +64,7 @@ std::vector<T> joined(std::vector<T> one, const std::vector<T>& other) {
   return one;
 }
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 template <typename T>
 std::vector<T> values_of(const StoredTensor& tensor) {
@@ -180,9 +178,11 @@ Memory memory_from_bytes(const Bytes& data, Index features, std::size_t classes,
   memory.numbers = values_of<std::int64_t>(tensors.at("numbers"));
   memory.labels = values_of<std::int64_t>(tensors.at("labels"));
   memory.times = values_of<double>(tensors.at("times"));
-  memory.features = in_32_bits(values_of<Half>(tensors.at("features")), values_of<float>(tensors.at("scales")), features);
+  memory.features =
+      in_32_bits(values_of<Half>(tensors.at("features")), values_of<float>(tensors.at("scales")), features);
   const Bytes& raw = tensors.at("digests").data;
-  for (auto at = raw.begin(); at != raw.end(); at += kDigestBytes) memory.digests.push_back(to_hex({at, at + kDigestBytes}));
+  for (auto at = raw.begin(); at != raw.end(); at += kDigestBytes)
+    memory.digests.push_back(to_hex({at, at + kDigestBytes}));
 
   for (const std::int64_t label : memory.labels) {
     if (label < 0 || label >= static_cast<std::int64_t>(classes)) {

@@ -21,8 +21,8 @@ std::optional<Present> present_head(const Profile& profile, const Memory& memory
   if (!entry) return std::nullopt;
   Mask rows;
   for (const std::int64_t number : memory.numbers) rows.push_back(number <= entry->seen);
-  return Present{recipe_from(Fields(profile.folder() / "profile.json", "recipe of " + entry->file + ": ", entry->recipe)),
-                 rows};
+  return Present{
+      recipe_from(Fields(profile.folder() / "profile.json", "recipe of " + entry->file + ": ", entry->recipe)), rows};
 }
 
 Step step_of(const Bundle& bundle, const Task& task) {
@@ -44,7 +44,9 @@ Solved solve(const Bundle& bundle, std::size_t classes, const Memory& memory, co
   Deadline middle, deadline;
   if (task.seconds) {
     using Clock = std::chrono::steady_clock;
-    const auto seconds = [](double value) { return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value)); };
+    const auto seconds = [](double value) {
+      return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
+    };
     middle = Clock::now() + seconds(*task.seconds / 2);
     deadline = Clock::now() + seconds(*task.seconds);
   }
@@ -86,7 +88,8 @@ void finish(const Bundle& bundle, Profile& profile) {
 Profile profile_to_read(const Bundle& bundle, const Path& folder) {
   auto profile = find_profile(folder, bundle.manifest());
   if (!profile) {
-    throw UserError(folder.string() + ": no profile there; make one with: fbkit-device personalize BUNDLE DATA --profile " +
+    throw UserError(folder.string() +
+                    ": no profile there; make one with: fbkit-device personalize BUNDLE DATA --profile " +
                     folder.string());
   }
   if (!profile->is_unfinished()) return *profile;
@@ -158,8 +161,7 @@ FitResult personalize(const Bundle& bundle, const Path& data, const Path& folder
                       const Progress& progress) {
   StopWatch watch;
   auto found = find_profile(folder, bundle.manifest());
-  const auto pictures =
-      read_class_folder(data, found ? found->classes() : bundle.manifest().classes, task.new_classes);
+  const auto pictures = read_class_folder(data, found ? found->classes() : bundle.manifest().classes, task.new_classes);
   const Arrived given = look_at_new(bundle, found ? &*found : nullptr, pictures, progress, watch);
   if (task.dry_run) return imagine(bundle, given, found, task, watch);
   ChangingProfile profile(folder, bundle.manifest());
@@ -167,8 +169,7 @@ FitResult personalize(const Bundle& bundle, const Path& data, const Path& folder
   profile->remember(given);
   watch.lap("write");
   const Memory memory = profile->memory();
-  const Solved solved =
-      solve(bundle, profile->classes().size(), memory, present_head(*profile, memory), task, watch);
+  const Solved solved = solve(bundle, profile->classes().size(), memory, present_head(*profile, memory), task, watch);
   take(*profile, solved, task.recipe);
   watch.lap("write");
   return result_of(solved, profile->state().in_use, memory, profile->classes(), given, watch);

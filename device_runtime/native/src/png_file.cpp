@@ -1,10 +1,10 @@
 #include "png_file.h"
 
+#include <png.h>
+
 #include <algorithm>
 #include <csetjmp>
 #include <cstring>
-
-#include <png.h>
 
 #include "errors.h"
 

@@ -1,14 +1,14 @@
 #include "profile.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <set>
 #include <system_error>
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 #include "errors.h"
 #include "journal.h"
@@ -157,10 +157,8 @@ void Profile::remember(const Arrived& given) {
     const std::string& name = state.classes[static_cast<std::size_t>(label)];
     counts[name] = counts.value(name, 0) + 1;
   }
-  commit(std::move(state), {{"event", "add"},
-                            {"first", added.numbers.front()},
-                            {"last", added.numbers.back()},
-                            {"pictures", counts}});
+  commit(std::move(state),
+         {{"event", "add"}, {"first", added.numbers.front()}, {"last", added.numbers.back()}, {"pictures", counts}});
 }
 
 // In one file with those before it that are not larger: so they are few, and each picture is written seldom.
@@ -188,7 +186,8 @@ void Profile::take_into_use(const std::optional<Head>& head, const Json& recipe,
   state.refit.reset();
   state.in_use.reset();
   if (head) {
-    if (!state_.refit) {  // rolling back leads to what was in use before; a refit stands for the last one, that had to go
+    if (!state_
+             .refit) {  // rolling back leads to what was in use before; a refit stands for the last one, that had to go
       const HeadEntry* present = state_.head_in_use();
       state.heads.resize(present ? static_cast<std::size_t>(present - state_.heads.data()) + 1 : 0);
     }
@@ -266,8 +265,9 @@ std::optional<Profile> find_profile(const Path& folder, const Manifest& manifest
   if (std::filesystem::exists(folder / kPointer, error)) {
     State state = read_state(folder);
     if (state.bundle != manifest.identity) {
-      throw UserError(folder.string() + ": this profile was made with another bundle; give the bundle it was made with, "
-                                        "or personalize into a new folder");
+      throw UserError(folder.string() +
+                      ": this profile was made with another bundle; give the bundle it was made with, "
+                      "or personalize into a new folder");
     }
     const auto& ours = manifest.classes;
     if (state.classes.size() < ours.size() || !std::equal(ours.begin(), ours.end(), state.classes.begin())) {
@@ -293,10 +293,12 @@ ChangingProfile::ChangingProfile(const Path& folder, const Manifest& manifest) {
   make_folder(folder);
   for (const char* name : kFolders) make_folder(folder / name);
   if (::chmod(folder.c_str(), 0700)) fail(folder, "cannot be made");
-  lock_ = std::make_unique<Descriptor>(::open((folder / "lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  lock_ =
+      std::make_unique<Descriptor>(::open((folder / "lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!lock_->is_open()) fail(folder, "cannot be made");
   if (::flock(lock_->number(), LOCK_EX | LOCK_NB)) {
-    if (errno == EWOULDBLOCK) throw UserError(folder.string() + ": another process is changing this profile; try again");
+    if (errno == EWOULDBLOCK)
+      throw UserError(folder.string() + ": another process is changing this profile; try again");
     fail(folder, "cannot be locked");
   }
   if (auto found = find_profile(folder, manifest)) {
@@ -315,7 +317,7 @@ ChangingProfile::ChangingProfile(const Path& folder, const Manifest& manifest) {
 ChangingProfile::~ChangingProfile() {
   try {
     if (profile_) profile_->sweep();  // of a change that failed: a full disk has room again
-  } catch (const std::exception&) {  // whoever opens it next does it
+  } catch (const std::exception&) {   // whoever opens it next does it
   }
 }
 

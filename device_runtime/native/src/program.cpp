@@ -1,11 +1,11 @@
 #include "program.h"
 
-#include <algorithm>
-
 #include <executorch/extension/data_loader/buffer_data_loader.h>
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>
 #include <executorch/runtime/platform/runtime.h>
+
+#include <algorithm>
 
 #include "errors.h"
 
@@ -26,8 +26,8 @@ Program::Program(std::vector<std::uint8_t> data, std::string name)
     : loaded_(std::make_unique<Loaded>()), name_(std::move(name)) {
   executorch::runtime::runtime_init();
   loaded_->data = std::move(data);
-  loaded_->module = std::make_unique<et::Module>(
-      std::make_unique<et::BufferDataLoader>(loaded_->data.data(), loaded_->data.size()));
+  loaded_->module =
+      std::make_unique<et::Module>(std::make_unique<et::BufferDataLoader>(loaded_->data.data(), loaded_->data.size()));
   const Error error = loaded_->module->load(executorch::runtime::Program::Verification::InternalConsistency);
   if (error != Error::Ok) {
     throw UserError(name_ + ": ExecuTorch cannot load it (error " + std::to_string(static_cast<int>(error)) + ")");

@@ -20,9 +20,8 @@ std::string choice(const Fields& fields, const std::string& key, const std::stri
 }  // namespace
 
 Json Recipe::to_json() const {
-  Json json = {{"solver", schedule ? "sgd" : "exact"},
-               {"absent", leaves_absent_out ? "mask" : "keep"},
-               {"penalty", penalty}};
+  Json json = {
+      {"solver", schedule ? "sgd" : "exact"}, {"absent", leaves_absent_out ? "mask" : "keep"}, {"penalty", penalty}};
   if (schedule) {
     json.update(Json{{"epochs", schedule->epochs},
                      {"lr", schedule->lr},

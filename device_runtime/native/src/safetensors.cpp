@@ -91,13 +91,14 @@ std::string in_words(const std::string& dtype, const std::vector<std::int64_t>& 
 }
 
 bool fits(const std::vector<std::int64_t>& found, const std::vector<std::int64_t>& wanted) {
-  return found.size() == wanted.size() &&
-         std::equal(found.begin(), found.end(), wanted.begin(), [](auto one, auto other) { return other == -1 || one == other; });
+  return found.size() == wanted.size() && std::equal(found.begin(), found.end(), wanted.begin(),
+                                                     [](auto one, auto other) { return other == -1 || one == other; });
 }
 
 }  // namespace
 
-StoredTensors unpack_tensors(const Bytes& data, const std::map<std::string, Wanted>& wanted, const std::string& origin) {
+StoredTensors unpack_tensors(const Bytes& data, const std::map<std::string, Wanted>& wanted,
+                             const std::string& origin) {
   StoredTensors tensors = unpack(data, origin);
   bool same_names = tensors.size() == wanted.size();
   for (const auto& [name, unused] : wanted) same_names = same_names && tensors.count(name);

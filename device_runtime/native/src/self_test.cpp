@@ -31,13 +31,13 @@ std::vector<std::vector<Index>> batches(const Manifest& manifest, Index count) {
   return all;
 }
 
-// Two steps by the graph and by the formula; the second has a picture less and, in version 2, leaves the last class out,
-// decays and has a penalty.
+// Two steps by the graph and by the formula; the second has a picture less and, in version 2, leaves the last class
+// out, decays and has a penalty.
 double step_error(const Bundle& bundle) {
   const Head& head = bundle.head();
   const Index classes = head.classes();
-  const Matrix features = bundle.probe().features.topRows(
-      std::min<Index>(bundle.probe().features.rows(), bundle.manifest().step_batch));
+  const Matrix features =
+      bundle.probe().features.topRows(std::min<Index>(bundle.probe().features.rows(), bundle.manifest().step_batch));
   Labels labels;
   for (Index row = 0; row < features.rows(); ++row) labels.push_back(row % (classes - 1));
   const Head anchor{head.weight.colwise().reverse(), head.bias.reverse()};
@@ -73,8 +73,9 @@ std::map<std::string, double> run_self_test(const Bundle& bundle,
     if (error <= limit) return;  // not so for what is not a number
     std::string words = name;
     std::replace(words.begin(), words.end(), '_', ' ');
-    throw UserError(at + file + ": the self-test fails on this machine: " + words + " " + in_short(error) + " is above " +
-                    in_short(limit) + "; do not use this bundle here, and check it on the machine that exported it");
+    throw UserError(at + file + ": the self-test fails on this machine: " + words + " " + in_short(error) +
+                    " is above " + in_short(limit) +
+                    "; do not use this bundle here, and check it on the machine that exported it");
   };
   announce(manifest.body);
   const Matrix inputs = normalise(probe.pictures, manifest.input);
@@ -84,7 +85,8 @@ std::map<std::string, double> run_self_test(const Bundle& bundle,
   const auto all = batches(manifest, inputs.rows());
   for (const auto& places : all) {
     const Matrix features = bundle.body().features(rows_at(inputs, places));
-    check("feature_error", relative_error(features, rows_at(probe.features, places)), manifest.tolerance, manifest.body);
+    check("feature_error", relative_error(features, rows_at(probe.features, places)), manifest.tolerance,
+          manifest.body);
     check("logit_error", relative_error(bundle.head().logits(features), rows_at(probe.logits, places)),
           manifest.tolerance, manifest.head);
     check("batch_error", relative_error(rows_at(alone, places), features),

@@ -1,9 +1,9 @@
 #include "signature.h"
 
+#include <sodium.h>
+
 #include <algorithm>
 #include <cstring>
-
-#include <sodium.h>
 
 #include "errors.h"
 #include "fields.h"
@@ -12,21 +12,23 @@ namespace fbkit {
 namespace {
 
 constexpr std::uint64_t kMostBytes = 10'000;
-constexpr const char* kSignedFor = "fbkit bundle signature 1\n";  // no signature made for anything else is one for a bundle
+constexpr const char* kSignedFor =
+    "fbkit bundle signature 1\n";  // no signature made for anything else is one for a bundle
 
 // SubjectPublicKeyInfo of Ed25519 (RFC 8410): always these bytes, then the key.
 const Bytes kKeyPrefix = {0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x03, 0x21, 0x00};
 
 Bytes read_public_key(const Path& path) {
   const Bytes data = read_plain(std::filesystem::exists(path) ? std::filesystem::canonical(path) : path, kMostBytes);
-  const std::string text(data.begin(), data.end()), start = "-----BEGIN PUBLIC KEY-----", end = "-----END PUBLIC KEY-----";
+  const std::string text(data.begin(), data.end()), start = "-----BEGIN PUBLIC KEY-----",
+                                                    end = "-----END PUBLIC KEY-----";
   const auto first = text.find(start), last = text.find(end);
   Bytes key(kKeyPrefix.size() + crypto_sign_PUBLICKEYBYTES);
   std::size_t length = 0;
   const bool is_key =
       first != std::string::npos && last != std::string::npos && last > first &&
-      !sodium_base642bin(key.data(), key.size(), text.data() + first + start.size(), last - first - start.size(), "\r\n ",
-                         &length, nullptr, sodium_base64_VARIANT_ORIGINAL) &&
+      !sodium_base642bin(key.data(), key.size(), text.data() + first + start.size(), last - first - start.size(),
+                         "\r\n ", &length, nullptr, sodium_base64_VARIANT_ORIGINAL) &&
       length == key.size() && std::equal(kKeyPrefix.begin(), kKeyPrefix.end(), key.begin());
   if (!is_key) {
     throw UserError(path.string() + ": not a public Ed25519 key in PEM; make a pair with: fbkit keygen KEY");
@@ -62,7 +64,8 @@ void check_signature(const Bytes& manifest, const Path& bundle, const Path& trus
     throw UserError(path.string() + ": not a signature of version 1, which this fbkit-device reads; upgrade it");
   }
   if (hex_in(fields, "public_key", crypto_sign_PUBLICKEYBYTES) != key) {
-    throw UserError(path.string() + ": the bundle is signed with another key than " + trusted.string() + "; do not use it");
+    throw UserError(path.string() + ": the bundle is signed with another key than " + trusted.string() +
+                    "; do not use it");
   }
   Bytes message(kSignedFor, kSignedFor + std::strlen(kSignedFor));
   message.insert(message.end(), manifest.begin(), manifest.end());

@@ -20,7 +20,8 @@ Json or_null(const std::optional<T>& value) {
 std::string name_in(const Fields& fields, const std::string& key, const std::string& suffix) {
   const std::string name = fields.text(key);
   const std::size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
-  if (digits < 4 || digits > 9 || name.substr(digits) != suffix) throw fields.error(key, "is no name that fbkit gives to a file");
+  if (digits < 4 || digits > 9 || name.substr(digits) != suffix)
+    throw fields.error(key, "is no name that fbkit gives to a file");
   return name;
 }
 
@@ -110,13 +111,14 @@ State read_state(const Path& folder) {
   state.classes = parse_classes(top);
   const auto classes = static_cast<std::int64_t>(state.classes.size());
   for (const Fields& entry : top.items("heads", kMostFiles)) {
-    state.heads.push_back({name_in(entry, "file", ".safetensors"), digest_in(entry), entry.integer("classes", 2, classes),
-                           entry.integer("seen", 1, kMost), entry.integer("pictures", 1, kMost),
-                           entry.section("recipe").values()});
+    state.heads.push_back({name_in(entry, "file", ".safetensors"), digest_in(entry),
+                           entry.integer("classes", 2, classes), entry.integer("seen", 1, kMost),
+                           entry.integer("pictures", 1, kMost), entry.section("recipe").values()});
   }
   state.in_use = name_or_null(top, "in_use", ".safetensors");
   for (const Fields& entry : top.items("memory", kMostFiles)) {
-    state.memory.push_back({name_in(entry, "file", ".safetensors"), digest_in(entry), entry.integer("pictures", 1, kMost)});
+    state.memory.push_back(
+        {name_in(entry, "file", ".safetensors"), digest_in(entry), entry.integer("pictures", 1, kMost)});
   }
   state.last_picture = top.integer("last_picture", 0, kMost);
   state.last_file = top.integer("last_file", 0, kMostNumber);

@@ -1,5 +1,11 @@
 #include "trial.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -7,12 +13,6 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
-
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "errors.h"
 #include "self_test.h"
@@ -22,6 +22,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::size_t kMostSaid = 1000;
+
+#ifdef FBKIT_SANITIZED
+constexpr bool kIsSanitized = true;  // sanitizers reserve terabytes of addresses
+#else
+constexpr bool kIsSanitized = false;
+#endif
 
 struct TrialLimits {
   double seconds;
@@ -59,11 +65,11 @@ std::uint64_t address_space() {
 void limit_this_process(const TrialLimits& limits) {
   lower(RLIMIT_CORE, 0);
   lower(RLIMIT_FSIZE, 1 << 20);
-  lower(RLIMIT_CPU, static_cast<std::uint64_t>(
-                        limits.seconds * static_cast<double>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)))) + 1);
-#ifndef FBKIT_SANITIZED  // sanitizers reserve terabytes of addresses
-  if (const std::uint64_t now = address_space()) lower(RLIMIT_AS, now + limits.memory);
-#endif
+  lower(RLIMIT_CPU, static_cast<std::uint64_t>(limits.seconds *
+                                               static_cast<double>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)))) +
+                        1);
+  const std::uint64_t now = address_space();
+  if (now && !kIsSanitized) lower(RLIMIT_AS, now + limits.memory);
 }
 
 // The child answers, a line each: "at FILE" before a file is loaded and run, then "good", "refused WHY" or "starved".
@@ -148,7 +154,8 @@ void run_trial(const Contents& contents) {
   writing.reset();
   Child child(process);
   const double seconds = limits_of(contents.manifest).seconds;
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   std::string held, file;
   while (true) {
     const std::string line = read_line(reading.number(), held, deadline);
@@ -164,8 +171,10 @@ void run_trial(const Contents& contents) {
   if (Clock::now() < deadline) {
     const int status = child.ending();
     if (!(WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)) {
-      how = "crashes its runtime (" + (WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status))
-                                                           : "exit code " + std::to_string(WEXITSTATUS(status))) + ")";
+      how = "crashes its runtime (" +
+            (WIFSIGNALED(status) ? "signal " + std::to_string(WTERMSIG(status))
+                                 : "exit code " + std::to_string(WEXITSTATUS(status))) +
+            ")";
     }
   }
   throw UserError(at + file + ": " + how + "; do not use this bundle");

@@ -1,14 +1,14 @@
 #include "verdicts.h"
 
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <set>
-
-#include <sys/stat.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 #include "errors.h"
 #include "fields.h"
@@ -28,7 +28,7 @@ std::optional<Path> verdicts_folder() {
 
 // Whether only this user can have written into it.
 bool is_private(const Path& folder) {
-  struct stat status {};
+  struct stat status{};
   return !::lstat(folder.c_str(), &status) && S_ISDIR(status.st_mode) && status.st_uid == ::geteuid() &&
          !(status.st_mode & 077);
 }

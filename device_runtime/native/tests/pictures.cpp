@@ -15,7 +15,8 @@ int main() {
     const std::vector<std::uint8_t> data(std::istreambuf_iterator<char>(file), {});
     try {
       const fbkit::Pixels pixels = fbkit::fit_picture(fbkit::decode_picture(data, channels, path), height, width);
-      std::cout.write(reinterpret_cast<const char*>(pixels.data.data()), static_cast<std::streamsize>(pixels.data.size()));
+      std::cout.write(reinterpret_cast<const char*>(pixels.data.data()),
+                      static_cast<std::streamsize>(pixels.data.size()));
     } catch (const fbkit::UserError& error) {
       std::cerr << error.what() << "\n";
     }

@@ -1,0 +1,1 @@
+"""``fbkit bench native``: the native runner beside Python."""
