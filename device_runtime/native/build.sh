@@ -13,7 +13,9 @@ arch=$1 folder=$(realpath --canonicalize-missing "$2")
 needs=$checkout/.cache/native/$arch
 shift 2
 
-command -v cmake >/dev/null || { echo "build.sh: cmake is missing; install it (apt install cmake, or pip install cmake)" >&2; exit 1; }
+# The machine's, or the one that pip installed beside Python.
+cmake=$(command -v cmake || command -v "$(dirname "$(command -v "${PYTHON:-python3}")")/cmake") ||
+  { echo "build.sh: cmake is missing; install it (apt install cmake, or pip install cmake)" >&2; exit 1; }
 "$here/fetch.sh" "$arch" "$needs"
 
 if [[ -e $needs/bin ]]; then
@@ -31,13 +33,13 @@ version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$checkout/src/fbkit/__init__
 work=$checkout/.cache/native/build-$arch-$(printf '%s' "$*" | sha256sum | cut -c 1-8)
 exec {lock}>"$work.lock"
 flock "$lock"
-cmake -S "$here" -B "$work" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_LIBRARY_ARCHITECTURE="$arch-linux-gnu" \
+"$cmake" -S "$here" -B "$work" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_LIBRARY_ARCHITECTURE="$arch-linux-gnu" \
   -DCMAKE_PREFIX_PATH="$needs/debian/usr" -DEXECUTORCH_SDK="$needs/executorch" -DFBKIT_VERSION="$version" \
   "${options[@]}" "$@"
-env -u MAKEFLAGS -u MAKELEVEL cmake --build "$work" --parallel "$(nproc)"
+env -u MAKEFLAGS -u MAKELEVEL "$cmake" --build "$work" --parallel "$(nproc)"
 
 rm -rf "$folder" "$folder.partial"
-cmake --install "$work" --prefix "$folder.partial" >/dev/null
+"$cmake" --install "$work" --prefix "$folder.partial" >/dev/null
 "$strip" "$folder.partial/fbkit-device" "$folder.partial"/lib/*.so
 mkdir "$folder.partial/licenses"
 for file in "$needs"/debian/usr/share/doc/*/copyright; do

@@ -5,7 +5,7 @@
 #
 #   DIR/debian/      headers and static libraries of this machine's Debian or Ubuntu, for ARCH
 #   DIR/executorch/  the C++ SDK in ExecuTorch's wheel for ARCH
-#   DIR/bin/         compilers, where this machine has none for ARCH: c++, strip
+#   DIR/bin/         compilers, where this machine has none for ARCH: c++, ar, ranlib, strip
 #
 # PYTHON names the interpreter whose pip fetches the wheel (default: python3). Exit code 75: something could not be
 # fetched; the last line on stderr says what.
@@ -62,13 +62,14 @@ fetch_compiler() {
   fetch "$package" apt "$host" install --yes --no-install-recommends --download-only "$package"
   mkdir "$into" "$work/bin"
   unpack "$work/apt-$host"/archives/*.deb
-  for tool in c++ strip; do
+  for tool in c++ ar ranlib strip; do
     local program=$prefix${tool/c++/g++} flags=()
-    [[ $tool == strip ]] || flags=(--sysroot="\$dir/toolchain")
+    [[ $tool != c++ ]] || flags=(--sysroot="\$dir/toolchain")
     cat >"$work/bin/$tool" <<SCRIPT
 #!/bin/sh
 dir=\$(dirname "\$(dirname "\$(realpath "\$0")")")
-LD_LIBRARY_PATH=\$dir/toolchain/usr/lib/$(uname -m)-linux-gnu exec "\$dir/toolchain/usr/bin/$program" ${flags[@]:+"${flags[@]}"} "\$@"
+export PATH="\$dir/toolchain/usr/bin:\$PATH" LD_LIBRARY_PATH="\$dir/toolchain/usr/lib/$(uname -m)-linux-gnu"
+exec "\$dir/toolchain/usr/bin/$program" ${flags[@]:+"${flags[@]}"} "\$@"
 SCRIPT
     chmod 755 "$work/bin/$tool"
   done
