@@ -49,7 +49,7 @@ class Native:
 
     def run(self, *arguments: object, **options: Any) -> Outcome:
         """Run a command; it ends as it should, well or with one line, and sanitizers found nothing."""
-        ended = self.start(*arguments, **options)
+        ended = self.start(*arguments, leaks=True, **options)
         out, err = ended.communicate(timeout=120)
         self.check()
         assert ended.returncode in (0, 2, -signal.SIGKILL), f"{ended.returncode}: {err}"
@@ -58,8 +58,9 @@ class Native:
             assert err.count("\n") == 1
         return Outcome(ended.returncode, out, err)
 
-    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-        sanitizers = f"exitcode={REPORTED}:log_path={self.reports}/report"
+    def start(self, *arguments: object, leaks: bool = False, **options: Any) -> subprocess.Popen[str]:
+        """Start a command, for one to kill; without the search for leaks at its end, which a kill confuses."""
+        sanitizers = f"exitcode={REPORTED}:log_path={self.reports}/report:detect_leaks={leaks:d}"
         environment = {**os.environ, "ASAN_OPTIONS": sanitizers, "UBSAN_OPTIONS": f"{sanitizers}:print_stacktrace=1"}
         command = [str(self.folder / "fbkit-device"), *map(str, arguments)]
         return subprocess.Popen(

@@ -96,7 +96,7 @@ def test_200_pictures_are_predicted_as_by_python(
     assert [one["picture"] for one in found] == [str(path) for path in pictures]
     decided = 0
     for own, known in zip(found, expected, strict=True):
-        assert list(known["probabilities"]) == list(CLASSES)
+        assert list(own["probabilities"]) == list(known["probabilities"]) == list(CLASSES)
         probabilities = np.array(
             [[each[name] for name in CLASSES] for each in (own["probabilities"], known["probabilities"])]
         )

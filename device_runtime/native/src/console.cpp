@@ -24,8 +24,8 @@ Console::~Console() {
 void Console::line(const std::string& text) const { std::printf("%s\n", printable(text).c_str()); }
 
 // Letters beyond ASCII are escaped, and what is not UTF-8 in a file's name is replaced.
-void Console::json(const Json& value) const {
-  std::printf("%s\n", value.dump(-1, ' ', true, Json::error_handler_t::replace).c_str());
+void Console::json(const OrderedJson& value) const {
+  std::printf("%s\n", value.dump(-1, ' ', true, OrderedJson::error_handler_t::replace).c_str());
 }
 
 void Console::error(const std::string& text) const { say("fbkit-device: " + printable(text) + "\n"); }

@@ -8,6 +8,8 @@
 
 namespace fbkit {
 
+using OrderedJson = nlohmann::ordered_json;  // keys stay in the order in which they were added
+
 class Console {
  public:
   // ExecuTorch comments on its own start to stderr; unless it may, people see this program's lines only.
@@ -17,7 +19,7 @@ class Console {
   Console& operator=(const Console&) = delete;
 
   void line(const std::string& text) const;   // on stdout
-  void json(const Json& value) const;         // on stdout
+  void json(const OrderedJson& value) const;  // on stdout
   void error(const std::string& text) const;  // on stderr
   Progress progress(bool quiet) const;        // on stderr, if that is a terminal
 

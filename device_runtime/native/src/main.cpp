@@ -149,7 +149,7 @@ void run_predict(const Options& options, const Console& console) {
   const std::vector<Path> paths(options.images.begin(), options.images.end());
   const Matrix features = glance_at(bundle, paths, console.progress(options.json));
   const Matrix probabilities = (heads.personal ? *heads.personal : heads.shipped).probabilities(features);
-  Json predictions = Json::array();
+  OrderedJson predictions = OrderedJson::array();
   for (Index row = 0; row < probabilities.rows(); ++row) {
     const auto own = probabilities.row(row);
     std::vector<std::size_t> ranked(heads.classes.size());
@@ -159,10 +159,11 @@ void run_predict(const Options& options, const Console& console) {
     const std::string& image = options.images[static_cast<std::size_t>(row)];
     const bool is_sure = static_cast<double>(of(ranked[0])) >= options.unsure;
     if (options.json) {
-      Json all = Json::object();
-      for (const std::size_t place : ranked) all[heads.classes[place]] = of(place);
-      predictions.push_back(
-          {{"picture", image}, {"label", is_sure ? Json(heads.classes[ranked[0]]) : Json()}, {"probabilities", all}});
+      OrderedJson all = OrderedJson::object();
+      for (std::size_t place = 0; place < ranked.size(); ++place) all[heads.classes[place]] = of(place);
+      predictions.push_back({{"picture", image},
+                             {"label", is_sure ? OrderedJson(heads.classes[ranked[0]]) : OrderedJson()},
+                             {"probabilities", all}});
       continue;
     }
     std::string likely;
