@@ -29,7 +29,8 @@ Json parse_json(const Bytes& data, const Path& path) {
   };
   Json value;
   try {
-    value = Json::parse(data.begin(), data.end(), check);
+    const auto* text = reinterpret_cast<const char*>(data.data());  // libc++ reads no unsigned characters
+    value = Json::parse(text, text + data.size(), check);
   } catch (const Json::exception& error) {
     throw UserError(at + "not readable as JSON (" + error.what() + ")");
   }
