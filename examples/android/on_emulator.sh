@@ -9,6 +9,7 @@ adb push fbkit-device/fbkit-device bundle device_runtime/demo/pictures "$there/"
 run="cd $there && chmod 755 fbkit-device && HOME=$there ./fbkit-device"
 adb shell "$run check bundle"
 adb shell "$run personalize bundle pictures/train --profile profile"
+adb shell "$run predict bundle pictures/test/sneaker/00365.png --profile profile"
 adb shell "$run evaluate bundle pictures/test --profile profile"
 rm -rf profile
 adb pull "$there/profile" profile
