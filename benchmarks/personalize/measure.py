@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fbkit.benchmarks.fresh_process import FreshProcess, measure_fresh_process
 from fbkit.benchmarks.machine import describe_machine
 from fbkit.benchmarks.personalize.contenders import (
     Contender,
@@ -17,7 +18,6 @@ from fbkit.benchmarks.personalize.contenders import (
     torch_cached_features,
     torch_full,
 )
-from fbkit.benchmarks.personalize.fresh_process import FreshProcess, measure_fresh_process
 from fbkit.benchmarks.personalize.joint_graph import executorch_joint_graph, lower_joint_graph
 from fbkit.benchmarks.personalize.one_look import OneLook, Prediction, compare_with_one_look, time_predictions
 from fbkit.benchmarks.personalize.subject import Place, prepare

@@ -141,7 +141,7 @@ class Problem {
 }  // namespace
 
 ExactFit fit_exact(const Head& start, const Matrix& features, const Labels& labels, double penalty, double gap,
-                   const Deadline& deadline) {
+                   const Deadline& deadline, const Listener& listener) {
   if (!features.allFinite()) {
     throw UserError("the features of these pictures are not finite numbers, so no head can be fitted to them");
   }
@@ -173,6 +173,7 @@ ExactFit fit_exact(const Head& start, const Matrix& features, const Labels& labe
     products += direction.products;
     // Near 1, the quadratic model was right, and its minimum is worth more work.
     effort = 0.5 < step && step < 2 ? std::min(2 * effort, kMostEffort) : std::max(effort / 2, kLeastEffort);
+    if (listener) listener(iterations, problem.head_at(moved));
   }
   const double least = problem.objective(logits, moved) - bound;
   Head found = problem.head_at(moved);

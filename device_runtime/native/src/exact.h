@@ -18,6 +18,6 @@ struct ExactFit {
 // start is the shipped head, which the penalty (above 0) pulls to; gap is the one to reach. The result is never worse
 // than start. Throws UserError if the features are not finite.
 ExactFit fit_exact(const Head& start, const Matrix& features, const Labels& labels, double penalty, double gap,
-                   const Deadline& deadline);
+                   const Deadline& deadline, const Listener& listener = {});
 
 }  // namespace fbkit

@@ -15,7 +15,7 @@ std::vector<Index> places_of(const Mask& kept) {
 
 // Solved for the rows that are kept alone: without a part in the softmax the others have no reason to move.
 ExactFit fit_kept(const Head& start, const Matrix& features, const Labels& labels, const Mask& kept, double penalty,
-                  double gap, const Deadline& deadline) {
+                  double gap, const Deadline& deadline, const Listener& listener) {
   const std::vector<Index> places = places_of(kept);
   std::vector<std::int64_t> place_of(kept.size());
   Head part{rows_at(start.weight, places), Vector(static_cast<Index>(places.size()))};
@@ -25,27 +25,31 @@ ExactFit fit_kept(const Head& start, const Matrix& features, const Labels& label
   }
   Labels among;
   for (const std::int64_t label : labels) among.push_back(place_of[static_cast<std::size_t>(label)]);
-  ExactFit found = fit_exact(part, features, among, penalty, gap, deadline);
-  Head whole = start;
-  for (std::size_t row = 0; row < places.size(); ++row) {
-    whole.weight.row(places[row]) = found.head.weight.row(static_cast<Index>(row));
-    whole.bias[places[row]] = found.head.bias[static_cast<Index>(row)];
-  }
-  found.head = std::move(whole);
+  const auto whole = [&](const Head& found) {
+    Head head = start;
+    for (std::size_t row = 0; row < places.size(); ++row) {
+      head.weight.row(places[row]) = found.weight.row(static_cast<Index>(row));
+      head.bias[places[row]] = found.bias[static_cast<Index>(row)];
+    }
+    return head;
+  };
+  const auto hear = [&](int iteration, const Head& found) { listener(iteration, whole(found)); };
+  ExactFit found = fit_exact(part, features, among, penalty, gap, deadline, listener ? Listener(hear) : Listener());
+  found.head = whole(found.head);
   return found;
 }
 
 }  // namespace
 
 Fit fit(const Head& start, const Matrix& features, const Labels& labels, const Recipe& recipe, const Step& step,
-        const Deadline& deadline, double gap) {
+        const Deadline& deadline, double gap, const Listener& listener) {
   Mask kept(static_cast<std::size_t>(start.classes()), !recipe.leaves_absent_out);
   for (const std::int64_t label : labels) kept[static_cast<std::size_t>(label)] = true;
   if (recipe.schedule) {
-    SgdFit found = fit_sgd(start, features, labels, *recipe.schedule, step, kept, deadline);
+    SgdFit found = fit_sgd(start, features, labels, *recipe.schedule, step, kept, deadline, listener);
     return {std::move(found.head), kept, std::nullopt, found.finished};
   }
-  ExactFit found = fit_kept(start, features, labels, kept, recipe.penalty, gap, deadline);
+  ExactFit found = fit_kept(start, features, labels, kept, recipe.penalty, gap, deadline, listener);
   return {std::move(found.head), kept, found.gap, found.finished};
 }
 

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "benching.h"
 #include "console.h"
 #include "errors.h"
 #include "personalizing.h"
@@ -22,10 +23,10 @@ constexpr int kRefused = 2;
 
 // What the commands take; each uses some of it.
 struct Options {
-  std::string bundle, data, profile, signed_by, solver = "exact", step = "graph", absent = "keep";
+  std::string bundle, data, profile, out, signed_by, solver = "exact", step = "graph", absent = "keep";
   std::vector<std::string> images;
-  double penalty = 0, lr = 0, seconds = 0, unsure = 0;
-  int epochs = 0, batch_size = 0;
+  double penalty = 0, lr = 0, seconds = 0, unsure = 0, started = 0;
+  int epochs = 0, batch_size = 0, turns = 5;
   std::uint64_t seed = 0;
   bool add_classes = false, dry_run = false, json = false, debug = false;
 };
@@ -176,6 +177,26 @@ void run_predict(const Options& options, const Console& console) {
   if (options.json) console.json({{"predictions", predictions}});
 }
 
+void run_bench(const Options& options, const Console& console) {
+  const std::string program = std::filesystem::canonical("/proc/self/exe");
+  const Json found = bench(options.bundle, path_if_given(options.signed_by), options.data, options.turns, program,
+                           console.progress(options.json));
+  const std::string text = found.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
+  if (options.json) console.json(found);
+  if (!options.out.empty()) write_atomic(options.out, Bytes(text.begin(), text.end()));
+  if (options.json) return;
+  const auto milliseconds = [](const Json& seconds) { return fixed(1000 * seconds.get<double>()) + " ms"; };
+  for (const Json& one : found["latency"]) {
+    console.line(std::to_string(one["batch"].get<int>()) + " at once: median " + milliseconds(one["median"]) +
+                 ", 95th percentile " + milliseconds(one["p95"]) + ", 99th " + milliseconds(one["p99"]));
+  }
+  for (const Json& one : found["learning"]) {
+    const Json &first = one["points"].front(), &last = one["points"].back();
+    console.line(one["solver"].get<std::string>() + ": head found after " + milliseconds(last["seconds"]) + "; " +
+                 percent(first["accuracy"].get<double>()) + " -> " + percent(last["accuracy"].get<double>()));
+  }
+}
+
 // As CLI::Range, which takes what is not a number for one within.
 CLI::Validator from_to(double least, double most) {
   const auto check = [least, most](std::string& text) {
@@ -234,12 +255,22 @@ int run(int count, char** arguments) {
       *app.add_subcommand("personalize", "Fit the bundle's head to local pictures, keep it in a profile.");
   auto& predict = *app.add_subcommand("predict", "Predict the classes of pictures.");
   auto& evaluate = *app.add_subcommand("evaluate", "Measure accuracy and loss on labelled pictures.");
-  for (CLI::App* command : {&check, &personalize, &predict, &evaluate}) add_common(*command, options);
+  auto& bench = *app.add_subcommand("bench", "Measure opening, predicting and personalizing on this machine.");
+  for (CLI::App* command : {&check, &personalize, &predict, &evaluate, &bench}) add_common(*command, options);
   add_personalize(personalize, options);
   predict.add_option("images", options.images, "Pictures.")->required();
   evaluate.add_option("data", options.data, "Folder with one folder of pictures for each class.")->required();
   predict.add_option("--unsure", options.unsure, "Below this probability of the likeliest class, name none.")
       ->check(from_to(0.0, 1.0));
+  bench.add_option("pictures", options.data, "Folder train/CLASS/PICTURE and test/CLASS/PICTURE.")->required();
+  bench.add_option("--out", options.out, "File for the result, for fbkit bench report.");
+  bench.add_option("--turns", options.turns, "How often processes are started and heads are fitted.")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  auto& bench_start = *app.add_subcommand("bench-start", "")->group("");  // what bench starts
+  bench_start.add_option("bundle", options.bundle)->required();
+  bench_start.add_option("pictures", options.data)->required();
+  bench_start.add_option("started", options.started)->required();
   for (CLI::App* command : {&predict, &evaluate}) {
     command->add_option("--profile", options.profile, "Profile folder; without one the shipped head is used.");
   }
@@ -257,6 +288,8 @@ int run(int count, char** arguments) {
     if (personalize.parsed()) run_personalize(options, console, personalize);
     if (predict.parsed()) run_predict(options, console);
     if (evaluate.parsed()) run_evaluate(options, console);
+    if (bench.parsed()) run_bench(options, console);
+    if (bench_start.parsed()) console.json(fbkit::bench_start(options.bundle, options.data, options.started));
   } catch (const UserError& error) {
     console.error(error.what());
     return kRefused;

@@ -50,7 +50,8 @@ Solved solve(const Bundle& bundle, std::size_t classes, const Memory& memory, co
     middle = Clock::now() + seconds(*task.seconds / 2);
     deadline = Clock::now() + seconds(*task.seconds);
   }
-  Fit candidate = fit(start, memory.features, memory.labels, task.recipe, step_of(bundle, task), middle);
+  Fit candidate =
+      fit(start, memory.features, memory.labels, task.recipe, step_of(bundle, task), middle, kGap, task.listener);
   watch.lap("solver");
   Verdict verdict = judge(start, memory.features, memory.labels, task.recipe, present, deadline);
   watch.lap("judging");

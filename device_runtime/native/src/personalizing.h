@@ -14,6 +14,7 @@ struct Task {
   std::optional<double> seconds;  // what solving and judging may take together
   bool new_classes = false;       // whether a folder that names no known class adds one
   bool dry_run = false;           // change nothing
+  Listener listener;              // of the fit
 };
 
 struct FitResult {

@@ -51,7 +51,7 @@ float formula_step(SgdState& state, const Matrix& features, const Labels& labels
 }
 
 SgdFit fit_sgd(const Head& start, const Matrix& features, const Labels& labels, const Schedule& schedule,
-               const Step& step, const Mask& kept, const Deadline& deadline) {
+               const Step& step, const Mask& kept, const Deadline& deadline, const Listener& listener) {
   const std::size_t count = labels.size(), batch_size = static_cast<std::size_t>(schedule.batch_size);
   const StepSettings settings{static_cast<float>(schedule.lr),
                               static_cast<float>(schedule.momentum),
@@ -71,6 +71,7 @@ SgdFit fit_sgd(const Head& start, const Matrix& features, const Labels& labels, 
       throw UserError("the head ran away in epoch " + std::to_string(epoch) + " at learning rate " +
                       in_decimals(schedule.lr) + "; choose a lower one");
     }
+    if (listener) listener(epoch, state.head);
     if (is_past(deadline)) return {state.head, epoch == schedule.epochs};
   }
   return {state.head, true};

@@ -21,6 +21,9 @@ struct Schedule {
   double weight_decay = 0, penalty = 0;
 };
 
+// Hears of each epoch or iteration, from 1 on, and the head after it.
+using Listener = std::function<void(int round, const Head& head)>;
+
 struct SgdState {
   Head head, buffers;  // the momentum buffers are shaped like the head
 };
@@ -47,6 +50,6 @@ struct SgdFit {
 
 // Throws UserError if the head is no longer finite: the rate is too high.
 SgdFit fit_sgd(const Head& start, const Matrix& features, const Labels& labels, const Schedule& schedule,
-               const Step& step, const Mask& kept, const Deadline& deadline);
+               const Step& step, const Mask& kept, const Deadline& deadline, const Listener& listener = {});
 
 }  // namespace fbkit

@@ -21,7 +21,7 @@ namespace fbkit {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::size_t kMostSaid = 1000;
+constexpr std::size_t kMostSaid = 1000, kMostHeld = 100'000;
 
 #ifdef FBKIT_SANITIZED
 constexpr bool kIsSanitized = true;  // sanitizers reserve terabytes of addresses
@@ -131,7 +131,7 @@ std::string read_line(int answers, std::string& held, Clock::time_point deadline
     if (found < 0 && errno == EINTR) continue;
     char buffer[512];
     const ssize_t count = found > 0 ? ::read(answers, buffer, sizeof buffer) : 0;
-    if (count <= 0) return "";
+    if (count <= 0 || held.size() > kMostHeld) return "";
     held.append(buffer, static_cast<std::size_t>(count));
   }
   const auto end = held.find('\n');
