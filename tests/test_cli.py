@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+import typer
+
+from fbkit.cli import app
 from tests.conftest import FBKIT, Outcome, run_fbkit
 
 
@@ -14,6 +18,23 @@ def test_version_and_help(fbkit: Callable[..., Outcome]) -> None:
     shown = fbkit("--help").out
     for command in ("train", "export", "inspect", "check", "personalize", "predict", "evaluate", "bench", "demo"):
         assert command in shown
+
+
+def commands_of(app: typer.Typer, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for command in app.registered_commands:
+        assert command.callback
+        yield *words, command.name or command.callback.__name__.replace("_", "-")
+    for group in app.registered_groups:
+        assert group.typer_instance
+        assert group.name
+        yield from commands_of(group.typer_instance, (*words, group.name))
+
+
+@pytest.mark.parametrize("command", list(commands_of(app)), ids=" ".join)
+def test_every_command_says_what_it_takes(command: tuple[str, ...], fbkit: Callable[..., Outcome]) -> None:
+    shown = fbkit(*command, "--help")
+    assert shown.code == 0
+    assert f"fbkit {' '.join(command)} " in shown.out
 
 
 def test_a_folder_that_cannot_be_written_ends_in_one_line(onnx_bundle: Path, client: Path, tmp_path: Path) -> None:

@@ -17,3 +17,7 @@ SignedBy = Annotated[
     Path | None,
     typer.Option(help="Public key that the bundle must be signed by.", envvar="FBKIT_SIGNED_BY", show_envvar=True),
 ]
+To = Annotated[
+    str,
+    typer.Option(help="The device: ssh://USER@HOST:PORT/FOLDER, of which HOST is enough, or adb:SERIAL, or adb."),
+]

@@ -15,15 +15,18 @@ import typer
 import fbkit
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
+from fbkit.benchmarks.commands.device import device
 from fbkit.benchmarks.commands.export import export_matrix
 from fbkit.benchmarks.commands.native import native_bench
 from fbkit.benchmarks.commands.paper import paper
 from fbkit.benchmarks.commands.personalize import personalize_bench
+from fbkit.benchmarks.commands.remote_device import remote_bench
 from fbkit.benchmarks.commands.scale import scale
 from fbkit.benchmarks.commands.solvers import solvers
 from fbkit.benchmarks.commands.train_speed import train_speed
 from fbkit.console import speaks_for_all
 from fbkit.device_runtime.commands.check import check
+from fbkit.device_runtime.commands.deploy import deploy
 from fbkit.device_runtime.commands.evaluate import evaluate
 from fbkit.device_runtime.commands.inspect import inspect
 from fbkit.device_runtime.commands.keygen import keygen
@@ -31,6 +34,7 @@ from fbkit.device_runtime.commands.pack import pack
 from fbkit.device_runtime.commands.personalize import personalize
 from fbkit.device_runtime.commands.predict import predict
 from fbkit.device_runtime.commands.profile import profile
+from fbkit.device_runtime.commands.remote import remote
 from fbkit.device_runtime.commands.sign import sign
 from fbkit.device_runtime.commands.unpack import unpack
 from fbkit.errors import Interrupted, UserError
@@ -50,14 +54,17 @@ app = typer.Typer(
 for command in (
     *(data, train, evaluate_run, export),
     *(keygen, sign, pack, unpack),
-    *(inspect, check, personalize, predict, evaluate, demo),
+    *(inspect, check, personalize, predict, evaluate, deploy, demo),
 ):
     app.command()(command)
 
 app.add_typer(profile, name="profile")
+app.add_typer(remote, name="remote")
+remote.command("bench")(remote_bench)
 
 bench = typer.Typer(help="Measure.", no_args_is_help=True)
 bench.command()(convergence)
+bench.command()(device)
 bench.command()(paper)
 bench.command("train")(train_speed)
 bench.command()(scale)

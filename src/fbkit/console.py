@@ -90,7 +90,12 @@ def show(result: dict[str, Any], as_json: bool, for_people: Callable[[], None]) 
 
 
 def say_next(*arguments: object) -> None:
-    """Name the command to try next, as the user can type it: fbkit by its path where the shell does not find it."""
+    """Name the command to try next, as the user can type it: fbkit by its path where the shell does not find it.
+
+    Where another machine's fbkit runs this one, that says what is next there.
+    """
+    if os.environ.get("FBKIT_CALLED_FROM_AFAR"):
+        return
     called = Path(sys.argv[0])
     found = shutil.which("fbkit")
     known = called.name != "fbkit" or (found and Path(found).resolve() == called.resolve())

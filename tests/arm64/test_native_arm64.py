@@ -33,7 +33,7 @@ class Program:
 
 @pytest.fixture(scope="module")
 def program(device: Device, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    return Program(device, build("aarch64", tmp_path_factory.mktemp("native") / "aarch64") / "fbkit-device")
+    return Program(device, build(tmp_path_factory, "aarch64") / "fbkit-device")
 
 
 def python(fbkit: Callable[..., Outcome], *arguments: object) -> Any:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fbkit.benchmarks.fresh_process import measure_fresh_process
 from fbkit.benchmarks.personalize.contenders import (
     Contender,
     torch_body_each_epoch,
     torch_cached_features,
     torch_full,
 )
-from fbkit.benchmarks.personalize.fresh_process import measure_fresh_process
 from fbkit.benchmarks.personalize.joint_graph import executorch_joint_graph, lower_joint_graph
 from fbkit.benchmarks.personalize.one_look import OneLook, Prediction, compare_with_one_look, time_predictions
 from fbkit.benchmarks.personalize.subject import JPEG_SIZE, Subject, subject_of, write_user

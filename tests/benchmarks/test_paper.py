@@ -224,7 +224,7 @@ from fbkit.errors import Interrupted
 from dataclasses import replace
 
 if __name__ == "__main__":
-    long = Condition(0.2, 1, 200)  # rounds enough to be caught in the middle
+    long = Condition(0.2, 1, 100)  # rounds enough to be caught in the middle
     scale = replace(SMALL, data=json.loads(sys.argv[1]), model={"name": "conv4", "width": 4}, clients=10, shards=(2,),
                     conditions=(long,), base=long, seeds=(0,), mus=(0.1,))
     try:
@@ -237,7 +237,7 @@ if __name__ == "__main__":
 def test_a_killed_or_interrupted_command_goes_on_to_the_same_result(tiny: Scale, tmp_path: Path) -> None:
     script, out, undisturbed = tmp_path / "script.py", tmp_path / "out", tmp_path / "undisturbed"
     script.write_text(SCRIPT)
-    long = Condition(0.2, 1, 200)  # rounds enough to be caught in the middle
+    long = Condition(0.2, 1, 100)  # rounds enough to be caught in the middle
     scale = replace(tiny, shards=(2,), conditions=(long,), base=long, seeds=(0,), mus=(0.1,))
     command = [sys.executable, str(script), json.dumps(scale.data), str(out)]
     for number in (signal.SIGKILL, signal.SIGINT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -25,15 +26,22 @@ UNFETCHABLE = 75  # build.sh's exit code where the network or the registries are
 REPORTED = 99  # the exit code where a sanitizer found something
 
 
-def build(arch: str, folder: Path, *options: str) -> Path:
-    """Build the program into a folder; skipped only where what it needs cannot be had."""
-    ended = subprocess.run(
-        [BUILD, arch, folder, *options],
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def build(factory: pytest.TempPathFactory, arch: str, *options: str) -> Path:
+    """The program's folder, built once for all of pytest's workers; skipped only where what it needs cannot be had."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "-".join(("native", arch, *(option.rpartition("-D")[2] for option in options)))
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder
+        ended = subprocess.run(
+            [BUILD, arch, folder, *options],
+            env={**os.environ, "PYTHON": sys.executable},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if ended.returncode == UNFETCHABLE:
         pytest.skip(ended.stderr.strip().splitlines()[-1])
     assert ended.returncode == 0, f"build.sh: exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
@@ -86,12 +94,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(platform.machine(), tmp_path_factory.mktemp("native") / "sanitized", "-DFBKIT_SANITIZE=ON")
+    return build(tmp_path_factory, platform.machine(), "-DFBKIT_SANITIZE=ON")
 
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(platform.machine(), tmp_path_factory.mktemp("native") / "release")
+    return build(tmp_path_factory, platform.machine())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Deploying to devices and running commands there."""
