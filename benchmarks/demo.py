@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fbkit.benchmarks.clients import write_clients
-from fbkit.benchmarks.convergence import run_convergence
-from fbkit.benchmarks.report import write_report
-from fbkit.console import Reporter
-from fbkit.device_runtime.solvers.sgd import Schedule
+from fbkit.benchmarks.convergence.comparison import measure_sources, write_results
+from fbkit.benchmarks.convergence.plan import Plan
+from fbkit.benchmarks.convergence.result import ALL, ConvergenceResult
+from fbkit.benchmarks.convergence.sources import Source
+from fbkit.benchmarks.demo_report import write_report
+from fbkit.console import Reporter, called_as
 from fbkit.errors import Interrupted
 from fbkit.export.exporting import export_run
 from fbkit.files import refuse_existing, write_json
@@ -24,7 +25,7 @@ from fbkit.train.training import train
 
 ALGORITHMS = ("fedbabu", "fedavg")
 EXPORTS = (("fedbabu", "onnx"), ("fedavg", "onnx"), ("fedbabu", "executorch"))
-SCHEDULE = Schedule(epochs=20, lr=0.01)
+PLAN = Plan(solvers=("sgd:0.01",), per_class=(ALL,), epochs=20)
 
 
 @dataclass
@@ -33,7 +34,7 @@ class DemoResult:
 
     out: Path
     seconds: dict[str, float] = field(default_factory=dict)
-    convergence: dict[str, Any] = field(default_factory=dict)
+    convergence: ConvergenceResult | None = None
 
     @property
     def report(self) -> Path:
@@ -79,17 +80,21 @@ def run_demo(out: Path, settings: tuple[str, ...] = (), reporter: Reporter | Non
         write_clients(dataset, clients, clients.held_out, out / "clients")
         advance("")
 
-    bundles = []
+    sources = []
     with reporter.stage("exporting", len(EXPORTS)) as advance:
         for algorithm, target in EXPORTS:
+            name = f"{algorithm}-{target}"
             with timed(f"export {algorithm} to {target}"):
-                bundles.append(out / "bundles" / f"{algorithm}-{target}")
-                export_run(runs[algorithm].folder, target, bundles[-1])
-            advance(bundles[-1].name)
+                export_run(runs[algorithm].folder, target, out / "bundles" / name)
+            sources.append(Source(name, recipe.seed, target, "fp32", out / "bundles" / name, out / "clients"))
+            advance(name)
 
     with timed("personalize"):
-        result.convergence = run_convergence(bundles, out / "clients", out / "convergence", SCHEDULE, reporter)
+        (out / "convergence" / "curves").mkdir(parents=True)
+        convergence = measure_sources(sources, PLAN, out / "convergence", called_as(), reporter)
+        write_results(convergence, out / "convergence")
     with timed("report"):
-        write_report(out / "report", runs, result.convergence)
-    write_json(out / "demo.json", {"seconds": result.seconds, "convergence": result.convergence})
+        write_report(out / "report", runs, convergence)
+    result.convergence = convergence
+    write_json(out / "demo.json", {"seconds": result.seconds, "convergence": convergence.to_json()}, compact=True)
     return result

@@ -47,22 +47,25 @@ def demo(
 def _print(result: DemoResult) -> None:
     from rich.table import Column, Table
 
-    from fbkit.benchmarks.report import PAPER_EPOCHS, bundle_row
+    from fbkit.benchmarks.convergence.groups import group
+    from fbkit.benchmarks.demo import PLAN
+    from fbkit.benchmarks.demo_report import PAPER_EPOCHS, bundle_row
 
-    epochs = result.convergence["schedule"]["epochs"]
+    convergence = result.convergence
+    assert convergence  # noqa: S101  for the type checker: the demo has ended
     table = Table(
         Column("bundle", no_wrap=True),
         "as shipped",
         f"{PAPER_EPOCHS} epochs",
-        f"{epochs} epochs",
+        f"{PLAN.epochs} epochs",
         "gain",
         "worst client",
         "done in",
     )
-    for name, bundle in result.convergence["bundles"].items():
-        row = bundle_row(name, bundle)
+    for curves in group(convergence):
+        row = bundle_row(curves, convergence)
         table.add_row(
-            name,
+            row["name"],
             f"{row['initial']:.1f}%",
             f"{row['paper']:.1f}%",
             f"{row['last']:.1f}%",
@@ -72,7 +75,7 @@ def _print(result: DemoResult) -> None:
         )
     out = result.out
     client = sorted((out / "clients").iterdir())[0]
-    stdout.print(f"Held-out clients, head fine-tuning on the device ({len(result.convergence['clients'])} clients):")
+    stdout.print(f"Held-out clients, head fine-tuning on the device ({len(convergence.clients)} clients):")
     stdout.print(table, soft_wrap=False)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
     stdout.print(f"{sum(result.seconds.values()):.0f} s in all: {stages}")

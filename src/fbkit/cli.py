@@ -21,6 +21,7 @@ from fbkit.benchmarks.commands.native import native_bench
 from fbkit.benchmarks.commands.paper import paper
 from fbkit.benchmarks.commands.personalize import personalize_bench
 from fbkit.benchmarks.commands.remote_device import remote_bench
+from fbkit.benchmarks.commands.report import report
 from fbkit.benchmarks.commands.scale import scale
 from fbkit.benchmarks.commands.solvers import solvers
 from fbkit.benchmarks.commands.train_speed import train_speed
@@ -65,6 +66,7 @@ remote.command("bench")(remote_bench)
 bench = typer.Typer(help="Measure.", no_args_is_help=True)
 bench.command()(convergence)
 bench.command()(device)
+bench.command()(report)
 bench.command()(paper)
 bench.command("train")(train_speed)
 bench.command()(scale)

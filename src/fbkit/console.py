@@ -102,6 +102,11 @@ def say_next(*arguments: object) -> None:
     stdout.print("next: " + shlex.join(["fbkit" if known else str(called), *map(str, arguments)]))
 
 
+def called_as() -> str:
+    """The command as the user typed it, for a report that says what makes it again."""
+    return shlex.join(["fbkit", *(argument for argument in sys.argv[1:] if argument != "--debug")])
+
+
 def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
 

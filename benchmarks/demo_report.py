@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
+from fbkit.benchmarks.convergence.groups import Group, group, summarize
+from fbkit.benchmarks.convergence.result import ConvergenceResult
 from fbkit.benchmarks.plots import plot_convergence, plot_rounds
 from fbkit.files import whole_folder, write_atomic
 from fbkit.plotting import to_svg
@@ -15,54 +18,56 @@ from fbkit.train.recipe import recipe_to_toml
 from fbkit.train.run_folder import Run
 
 PAPER_EPOCHS = 5
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(out: Path, runs: dict[str, Run], convergence: dict[str, Any]) -> None:
+def write_report(out: Path, runs: dict[str, Run], convergence: ConvergenceResult) -> None:
     """Write ``out/index.html``.
 
     Args:
         out: folder to make.
         runs: the finished runs by algorithm.
-        convergence: what ``run_convergence`` gave.
+        convergence: one group of curves for each bundle, all of as many epochs.
 
     Raises:
         UserError: ``out`` exists.
     """
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
-    )
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    groups = group(convergence)
     page = templates.get_template("demo.html").render(
-        rows=[bundle_row(name, bundle) for name, bundle in convergence["bundles"].items()],
+        rows=[bundle_row(each, convergence) for each in groups],
         runs=[run_rows(name, run) for name, run in runs.items()],
-        schedule=convergence["schedule"],
-        clients=convergence["clients"],
-        machine=convergence["machine"],
+        epochs=groups[0].curves[0].epochs[-1],
+        clients=convergence.clients,
+        machine=convergence.machine,
         recipe=recipe_to_toml(next(iter(runs.values())).recipe),
         rounds_plot=to_svg(plot_rounds({name: read_metrics(run.folder) for name, run in runs.items()})),
-        convergence_plot=to_svg(plot_convergence(convergence)),
+        convergence_plot=to_svg(plot_convergence(groups)),
         paper_epochs=PAPER_EPOCHS,
     )
     with whole_folder(out) as folder:
         write_atomic(folder / "index.html", page.encode())
 
 
-def bundle_row(name: str, bundle: dict[str, Any]) -> dict[str, Any]:
+def bundle_row(curves: Group, convergence: ConvergenceResult) -> dict[str, Any]:
     """The figures of one bundle for a table: accuracies in percent, means over clients; milliseconds, medians."""
-    accuracy = bundle["test_accuracy"]
-    at_paper = bundle["epochs"].index(PAPER_EPOCHS) if PAPER_EPOCHS in bundle["epochs"] else -1
+    table = np.array([curve.accuracy for curve in curves.curves])
+    accuracy = table.mean(0)
+    found = summarize(curves)
+    subject = convergence.subjects[curves.curves[0].subject]
     return {
-        "name": name,
-        "runtime": bundle["runtime"],
-        "kilobytes": bundle["bytes"] / 1000,
+        "name": curves.source,
+        "runtime": subject.runtime,
+        "kilobytes": subject.bytes / 1000,
         "initial": accuracy[0],
         "one_epoch": accuracy[1],
-        "paper": accuracy[at_paper],
+        "paper": accuracy[min(PAPER_EPOCHS, len(accuracy) - 1)],
         "last": accuracy[-1],
-        "std": bundle["test_accuracy_std"][-1],
-        "worst": bundle["test_accuracy_worst"][-1],
+        "std": found.spread,
+        "worst": table[:, -1].min(),
         "gain": accuracy[-1] - accuracy[0],
-        "milliseconds_features": 1000 * bundle["seconds_features"],
-        "milliseconds": 1000 * bundle["seconds"][-1],
+        "milliseconds_features": 1000 * (found.features_seconds or 0.0),
+        "milliseconds": 1000 * found.seconds,
     }
 
 
