@@ -10,6 +10,9 @@ import typer
 from fbkit.console import Reporter, called_as, stdout
 from fbkit.errors import UserError, require
 
+SHARE = 1  # the middle one of groups.SHARES: 95%
+WIDTH = 120  # of the table in a file or a pipe, where nothing says how wide it may be
+
 if TYPE_CHECKING:
     from fbkit.benchmarks.convergence.result import ConvergenceResult
 
@@ -80,7 +83,7 @@ def convergence(
     )
     with Reporter() as reporter:
         result = run_convergence(sources or [], clients, plan, out, called_as(), reporter)
-    page = write_report([(out / "convergence.json", result)], out / "report", replace=True)
+    page = write_report([(out / "convergence.json", result)], out / "report", make_room=True)
     _print(result)
     stdout.print(f"report: {page}")
     stdout.print(f"results: {out / 'convergence.json'}, {out / 'curves.csv'}")
@@ -107,15 +110,27 @@ def _refuse_without_use(
 
 
 def _print(result: ConvergenceResult) -> None:
-    from rich.table import Table
+    from rich.console import Console
+    from rich.table import Column, Table
 
-    from fbkit.benchmarks.report.tables import convergence_table
+    from fbkit.benchmarks.convergence.groups import group, summarize
 
-    made = convergence_table(result)
-    columns = [made.columns.index(name) for name in ("body", "target", "solver", "pictures a class")]
-    columns += [place for place, name in enumerate(made.columns) if name in ("as shipped", "afterwards", "done, ms")]
-    columns += [place for place, name in enumerate(made.columns) if name.startswith("epochs to 95")]
-    table = Table(*(made.columns[place] for place in columns))
-    for row in made.rows:
-        table.add_row(*(row[place].text.replace("±", "+-") for place in columns))
-    stdout.print(table, soft_wrap=False)
+    table = Table(
+        *(Column(name, no_wrap=True) for name in ("body", "target", "solver")),
+        *("pictures", "shipped", "after", "worst 10%", "epochs to 95%", "ms"),
+    )
+    for each in group(result):
+        found = summarize(each)
+        table.add_row(
+            each.source,
+            each.target if each.precision == "fp32" else f"{each.target} {each.precision}",
+            each.solver,
+            each.pictures_in_words,
+            *(f"{value:.1f}%" for value in (found.shipped, found.final, found.worst)),
+            f"{found.reached[SHARE].epochs:g}",
+            "" if result.machine.emulated else f"{1000 * found.seconds:.0f}",
+        )
+    if stdout.is_terminal:
+        stdout.print(table, soft_wrap=False)
+    else:
+        Console(highlight=False, markup=False, width=WIDTH).print(table)

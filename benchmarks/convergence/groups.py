@@ -108,15 +108,40 @@ def confidence(table: Double, seeds: Sequence[int]) -> tuple[Double, Double]:
     """
     rng = np.random.default_rng(0)
     by_seed = [np.flatnonzero(np.array(seeds) == seed) for seed in dict.fromkeys(seeds)]
+    chosen = rng.multinomial(len(by_seed), np.full(len(by_seed), 1 / len(by_seed)), size=_DRAWS)
     weights = np.zeros((_DRAWS, len(table)))
-    for draw in weights:
-        for place in rng.integers(len(by_seed), size=len(by_seed)):
-            rows = by_seed[place]
-            np.add.at(draw, rng.choice(rows, size=len(rows)), 1 / len(rows))
+    for rows, times in zip(by_seed, chosen.T, strict=True):
+        weights[:, rows] = rng.multinomial(times * len(rows), np.full(len(rows), 1 / len(rows))) / len(rows)
     weights /= weights.sum(1, keepdims=True)
     tail = 100 * (1 - _CONFIDENCE) / 2
     low, high = np.percentile(weights @ table, (tail, 100 - tail), axis=0)
     return low, high
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far one group ends above another, on the clients of both: points of accuracy, with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+    clients: int
+
+    @property
+    def is_noise(self) -> bool:
+        return self.low <= 0 <= self.high
+
+
+def lead(group: Group, other: Group) -> Lead | None:
+    """None where they have no client of the same seed in common."""
+    theirs = {(seed, curve.client): curve for seed, curve in zip(other.seeds, other.curves, strict=True)}
+    mine = [(seed, curve) for seed, curve in zip(group.seeds, group.curves, strict=True)]
+    pairs = [(seed, curve, theirs[seed, curve.client]) for seed, curve in mine if (seed, curve.client) in theirs]
+    if not pairs:
+        return None
+    gaps = np.array([[curve.accuracy[-1] - against.accuracy[-1]] for _, curve, against in pairs])
+    low, high = confidence(gaps, [seed for seed, _, _ in pairs])
+    return Lead(float(gaps.mean()), float(low[0]), float(high[0]), len(pairs))
 
 
 @dataclass(frozen=True)

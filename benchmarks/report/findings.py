@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fbkit.benchmarks.convergence.groups import SHARES, Group, summarize
+from fbkit.benchmarks.convergence.groups import SHARES, Group, lead, summarize
 from fbkit.benchmarks.convergence.result import ConvergenceResult
 from fbkit.benchmarks.device.result import DeviceResult
 from fbkit.benchmarks.report.convergence_figures import usual
@@ -26,9 +26,11 @@ def convergence_findings(result: ConvergenceResult, groups: Sequence[Group]) -> 
             f"With {amount}: {best.source} with {best.solver} ends highest, {found.shipped:.1f} to {found.final:.1f}% "
             f"(worst tenth of the clients {found.worst:.1f}%)"
         )
-        within = [each for each in mine if each != best and mine[each].high >= found.low]
-        if within:
-            line += "; within the noise of it: " + ", ".join(f"{each.source} with {each.solver}" for each in within)
+        leads = {f"{each.source} with {each.solver}": lead(best, each) for each in mine if each != best}
+        beaten = [f"{name} by {found.mean:.1f}" for name, found in leads.items() if found and not found.is_noise]
+        level = [name for name, found in leads.items() if not found or found.is_noise]
+        line += f", on the same clients ahead of {', '.join(beaten)}" if beaten else ""
+        line += f"; not told apart from it: {', '.join(level)}" if level else ""
         if not result.machine.emulated:
             soonest = min(mine, key=lambda each: mine[each].reached[_MID].seconds)
             milliseconds = 1000 * mine[soonest].reached[_MID].seconds

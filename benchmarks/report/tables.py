@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from fbkit.benchmarks.convergence.groups import SHARES, group, summarize
+from fbkit.benchmarks.convergence.groups import SHARES, Group, group, lead, summarize
 from fbkit.benchmarks.convergence.result import ConvergenceResult, to_csv
 from fbkit.benchmarks.device.result import DeviceResult, Learning
 
@@ -89,6 +89,25 @@ def convergence_table(result: ConvergenceResult) -> Table:
             row += [milliseconds(found.features_seconds), milliseconds(found.seconds)]
         rows.append(tuple(row))
     return Table("convergence", "Every body, target, solver and number of pictures", tuple(columns), tuple(rows))
+
+
+def lead_table(groups: Sequence[Group]) -> Table:
+    """Which body is ahead under the same solver, and which solver on the same body, by the same clients."""
+    columns = ("pictures a class", "this", "against", "points ahead", "95% interval", "beyond noise", "clients")
+    rows = []
+    for place, each in enumerate(groups):
+        for other in groups[:place]:
+            one_differs = (each.source == other.source) != (each.solver == other.solver)
+            found = lead(each, other) if one_differs and each.per_class == other.per_class else None
+            if found:
+                row = [number(each.per_class, "{:.0f}") if each.per_class else word("all")]
+                row += [word(f"{one.source}, {one.solver}") for one in (each, other)]
+                row += [number(found.mean, "{:+.1f}")]
+                row += [Cell(f"{found.low:+.1f} to {found.high:+.1f}", round(found.low, 6))]
+                row += [word("no" if found.is_noise else "yes"), number(found.clients, "{:.0f}")]
+                rows.append(tuple(row))
+    rows.sort(key=lambda row: row[0].value if row[0].is_number else float("inf"))
+    return Table("leads", "Who is ahead, on the same clients", columns, tuple(rows))
 
 
 def device_tables(results: Sequence[tuple[str, DeviceResult]]) -> list[Table]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fbkit.benchmarks.report.convergence_figures import draw_curves, draw_pictur
 from fbkit.benchmarks.report.device_figures import draw_latencies, draw_learning, draw_stages
 from fbkit.benchmarks.report.findings import convergence_findings, device_findings
 from fbkit.benchmarks.report.reading import Result
-from fbkit.benchmarks.report.tables import Table, convergence_table, device_tables
+from fbkit.benchmarks.report.tables import Table, convergence_table, device_tables, lead_table
 from fbkit.errors import UserError
 from fbkit.files import refuse_existing, whole_folder, write_atomic
 from fbkit.plotting import save, to_svg
@@ -47,20 +47,20 @@ class Section:
     facts: list[tuple[str, str]]
 
 
-def write_report(results: Sequence[tuple[Path, Result]], out: Path, replace: bool = False) -> Path:
+def write_report(results: Sequence[tuple[Path, Result]], out: Path, make_room: bool = False) -> Path:
     """Write the report's folder; return its page.
 
     Args:
         results: with the files that they are from.
         out: folder to make.
-        replace: whether a report that is there already makes room.
+        make_room: whether a report that is there already makes room.
 
     Raises:
         UserError: ``out`` exists, or holds no report to be replaced.
     """
     if not results:
         raise UserError("no results given; fbkit bench convergence and fbkit bench device write some")
-    if replace and out.exists():
+    if make_room and out.exists():
         if not (out / "report.md").exists():
             raise UserError(f"{out}: is no report that could be replaced; remove it or choose another folder")
         shutil.rmtree(out)
@@ -148,12 +148,12 @@ def _comparison(path: Path, result: ConvergenceResult, suffix: str, several: boo
     if machine.emulated:
         facts.append(("note", "This machine is emulated: its times say nothing and are left out."))
     title = f"How fast personalization converges{f': {path}' if several else ''}"
-    table = convergence_table(result)
+    tables = (lead_table(shown), convergence_table(result))
     return Section(
         title,
         convergence_findings(result, groups),
-        [Picture(each.name + suffix, each.title, each.figure) for each in pictures],
-        [Table(table.name + suffix, table.title, table.columns, table.rows)],
+        [replace(each, name=each.name + suffix) for each in pictures],
+        [replace(table, name=table.name + suffix) for table in tables if table.rows],
         facts,
     )
 

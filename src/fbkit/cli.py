@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import fbkit
+from fbkit.benchmarks.commands.compare import compare
 from fbkit.benchmarks.commands.convergence import convergence
 from fbkit.benchmarks.commands.demo import demo
 from fbkit.benchmarks.commands.device import device
@@ -67,6 +68,7 @@ bench = typer.Typer(help="Measure.", no_args_is_help=True)
 bench.command()(convergence)
 bench.command()(device)
 bench.command()(report)
+bench.command()(compare)
 bench.command()(paper)
 bench.command("train")(train_speed)
 bench.command()(scale)

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fbkit.benchmarks.convergence.groups import group, summarize
+from fbkit.benchmarks.convergence.result import convergence_result_from_json
 from tests.conftest import SMALL, Outcome, run_fbkit
 
 
@@ -43,15 +46,16 @@ def test_the_demo_in_small_leaves_what_it_says(tmp_path: Path, fbkit: Callable[.
     for path in re.findall(r"^(?:report|runs|bundles|pictures|curves): (.+)$", outcome.out, re.MULTILINE):
         assert Path(path).exists()
     result = json.loads((out / "demo.json").read_text())
-    assert set(result["convergence"]["bundles"]) == {"fedbabu-onnx", "fedavg-onnx", "fedbabu-executorch"}
-    assert len(result["convergence"]["clients"]) == 10
+    convergence = convergence_result_from_json(result["convergence"], "demo.json")
+    assert {subject.source for subject in convergence.subjects} == {"fedbabu-onnx", "fedavg-onnx", "fedbabu-executorch"}
+    assert len(convergence.clients) == 10
     assert all(seconds >= 0 for seconds in result["seconds"].values())
 
     page = Page((out / "report" / "index.html").read_text())
     assert page.loads == [], "the page must be readable without a network"
-    for name, bundle in result["convergence"]["bundles"].items():
-        assert name in page.cells
-        assert f"{bundle['test_accuracy'][-1]:.1f}" in page.cells
+    for each in group(convergence):
+        assert each.source in page.cells
+        assert f"{summarize(each).final:.1f}" in page.cells
     assert (out / "report" / "index.html").read_text().count("<svg") == 2
 
     # The command that it names next works as it is printed.
@@ -82,9 +86,13 @@ def test_the_real_demo_personalizes_by_at_least_eight_points(tmp_path: Path, ful
     out = tmp_path / "demo"
     result = run_fbkit("demo", "--out", out)
     assert result.returncode == 0, result.stderr
-    bundles = json.loads((out / "demo.json").read_text())["convergence"]["bundles"]
+    convergence = convergence_result_from_json(json.loads((out / "demo.json").read_text())["convergence"], "demo.json")
+    groups = {each.source: each for each in group(convergence)}
     for name in ("fedbabu-onnx", "fedbabu-executorch"):
-        accuracy = bundles[name]["test_accuracy"]
-        assert accuracy[-1] - accuracy[0] >= 8
-    onnx, pte = (bundles[f"fedbabu-{target}"]["test_accuracy"] for target in ("onnx", "executorch"))
+        found = summarize(groups[name])
+        assert found.final - found.shipped >= 8
+    onnx, pte = (
+        np.mean([curve.accuracy for curve in groups[f"fedbabu-{target}"].curves], axis=0)
+        for target in ("onnx", "executorch")
+    )
     assert onnx == pytest.approx(pte, abs=0.3)
