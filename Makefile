@@ -3,6 +3,7 @@
 # make test-all  the same with the long ones in full
 # make lint      formatting, lint and types
 # make native    the runner for devices without Python, in build/native/; native-arm64 for 64-bit Arm Linux
+# make benchmarks  the standing results of benchmarks/results and docs/benchmarks.md, made again
 # make rivals    an environment with what fbkit bench train compares fbkit with
 # make flower    an environment for fbkit's Flower app
 
@@ -14,7 +15,7 @@ RIVALS := .venv-rivals
 FLOWER := .venv-flower
 NATIVE := $(wildcard device_runtime/native/*/*.h device_runtime/native/*/*.cpp)
 
-.PHONY: demo test test-all lint format native native-arm64 rivals flower
+.PHONY: benchmarks demo test test-all lint format native native-arm64 rivals flower
 
 demo: $(READY)
 	rm -rf demo-out
@@ -38,6 +39,9 @@ native:
 
 native-arm64:
 	PYTHON=$(PYTHON) device_runtime/native/build.sh aarch64 build/native/aarch64
+
+benchmarks: $(READY)
+	benchmarks/standing.sh
 
 rivals: $(RIVALS)/ready
 

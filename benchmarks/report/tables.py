@@ -25,23 +25,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """name: of its CSV file."""
+    """name: of its CSV file. brief: the columns that Markdown has, where that is narrower; none for all."""
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    brief: tuple[str, ...] = ()
 
     def to_csv(self) -> str:
         return to_csv(self.columns, [[cell.value for cell in row] for row in self.rows])
 
     def to_markdown(self) -> str:
-        numbers = [all(row[place].is_number for row in self.rows) for place in range(len(self.columns))]
+        shown = [place for place, column in enumerate(self.columns) if not self.brief or column in self.brief]
+        numbers = [all(row[place].is_number or not row[place].text for row in self.rows) for place in shown]
         lines = [
-            "| " + " | ".join(self.columns) + " |",
+            "| " + " | ".join(self.columns[place] for place in shown) + " |",
             "|" + "|".join("--:" if number else "---" for number in numbers) + "|",
-            *("| " + " | ".join(cell.text.replace("|", "\\|") for cell in row) + " |" for row in self.rows),
         ]
+        cells = [[row[place].text.replace("|", "\\|") for place in shown] for row in self.rows]
+        lines += [f"| {' | '.join(row)} |" for row in cells]
         return "\n".join(lines) + "\n"
 
 
@@ -88,7 +91,17 @@ def convergence_table(result: ConvergenceResult) -> Table:
             row += [milliseconds(reached.seconds) for reached in found.reached]
             row += [milliseconds(found.features_seconds), milliseconds(found.seconds)]
         rows.append(tuple(row))
-    return Table("convergence", "Every body, target, solver and number of pictures", tuple(columns), tuple(rows))
+    return Table(
+        "convergence", "Every body, target, solver and number of pictures", tuple(columns), tuple(rows), _BRIEF
+    )
+
+
+_BRIEF = (
+    *("body", "target", "precision", "solver", "pictures a class", "as shipped", "afterwards", "spread"),
+    *("worst tenth", "loss afterwards", *(f"epochs to {100 * share:.0f}%" for share in SHARES)),
+    *("ms to 95%", "features, ms", "done, ms"),
+)
+_BRIEF_DEVICES = ("device", "model", "processor", "cores", "system", "emulated", "bundle", "runtime")
 
 
 def lead_table(groups: Sequence[Group]) -> Table:
@@ -154,7 +167,7 @@ def _machines(results: Sequence[tuple[str, DeviceResult]]) -> Table:
                 word(", ".join(f"{key} {value}" for key, value in machine.versions.items())),
             )
         )
-    return Table("devices", "The devices", columns, tuple(rows))
+    return Table("devices", "The devices", columns, tuple(rows), _BRIEF_DEVICES)
 
 
 # Features of processors that decide how fast a body runs.

@@ -34,7 +34,9 @@ def test_every_goal_names_contenders_that_there_are() -> None:
     assert {goal.one for goal in GOALS} <= {*FBKIT.values(), *map(half, FBKIT.values())}
 
 
-def test_the_command_measures_fbkit_and_the_bare_loop(fbkit: Run, tmp_path: Path) -> None:
+def test_the_command_measures_fbkit_and_the_bare_loop(fbkit: Run, tmp_path: Path, full: bool) -> None:
+    if not full:
+        pytest.skip("trains by every contender, each in a process of its own: in full only (make test-all)")
     out = tmp_path / "speed"
     shown = fbkit("bench", "train", "--out", out, "--rounds", 2, "--warmup", 1, "--turns", 1, "--width", 4)
     assert shown.code == 0, shown.err
