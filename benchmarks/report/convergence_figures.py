@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fbkit.benchmarks.convergence.groups import Axis, Group, What, line_of, summarize
-from fbkit.plotting import COLOURS, DASHES, MARKERS, label, style
+from fbkit.plotting import COLOURS, DASHES, MARKERS, label, plain_logarithm, style
 
 _ACROSS: dict[Axis, str] = {
     "epochs": "epochs of sgd, iterations of exact",
@@ -54,7 +53,7 @@ def draw_curves(groups: Sequence[Group], axes: Sequence[Axis], what: What = "acc
                 label(panel, _ACROSS[axis], ("accuracy, %" if what == "accuracy" else "loss, nats") * (panel is row[0]))
                 if axis == "seconds":
                     panel.set_xscale("log")
-                    _plain(panel.xaxis)
+                    plain_logarithm(panel.xaxis)
                 elif axis == "epochs":
                     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
                 else:
@@ -62,7 +61,7 @@ def draw_curves(groups: Sequence[Group], axes: Sequence[Axis], what: What = "acc
                     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
                 if what == "loss":
                     panel.set_yscale("log")
-                    _plain(panel.yaxis)
+                    plain_logarithm(panel.yaxis)
         for panel, count in zip(panels[0], counts, strict=True):
             panel.set_title(f"{count} {'picture' if count == 1 else 'pictures'} a class" if count else "all pictures")
         handles = [
@@ -71,13 +70,6 @@ def draw_curves(groups: Sequence[Group], axes: Sequence[Axis], what: What = "acc
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(kinds)))
     return figure
-
-
-def _plain(axis: XAxis | YAxis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, in plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
 
 
 def _draw_line(panel: Axes, each: Group, axis: Axis, what: What, place: int, kinds: Sequence[tuple[str, str]]) -> None:

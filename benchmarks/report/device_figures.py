@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fbkit.benchmarks.device.result import DeviceResult
 from fbkit.benchmarks.report.tables import STAGES, stage_medians
-from fbkit.plotting import COLOURS, label, line, style
+from fbkit.plotting import COLOURS, label, line, plain_logarithm, style
 
 Named = Sequence[tuple[str, DeviceResult]]
 
@@ -61,6 +62,7 @@ def draw_latencies(results: Named) -> Figure:
             label(panel, "pictures at once", up)
             panel.set_xscale("log", base=2)
             panel.set_yscale("log")
+            plain_logarithm(panel.yaxis)
             batches = sorted({each.batch for _, result in results for each in result.latency})
             panel.set_xticks(batches, [str(batch) for batch in batches])
         handles, labels = waits.get_legend_handles_labels()
@@ -87,6 +89,8 @@ def draw_learning(results: Named) -> Figure:
             label(panels[0][column], "", "accuracy, %" if column == 0 else "")
             label(panels[1][column], "steps", "loss, nats" if column == 0 else "")
             panels[1][column].set_yscale("log")
+            for panel in (panels[0][column], panels[1][column]):
+                panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = panels[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure

@@ -80,8 +80,8 @@ def device_findings(results: Sequence[tuple[str, DeviceResult]]) -> list[str]:
                 pairs = list(zip(mine.points, theirs.points, strict=True))
                 accuracy = max(abs(left.accuracy - right.accuracy) for left, right in pairs)
                 loss = max(abs(left.loss - right.loss) for left, right in pairs)
-                said.append(
-                    f"{mine.solver} on {name} and on {other_name}: {len(pairs)} points, accuracy at most "
-                    f"{accuracy:.2g} points apart, loss at most {loss:.1e} nats."
-                )
+                same = f"{mine.solver} on {name} and on {other_name}, step by step: "
+                same += "the same accuracy" if accuracy == 0 else f"accuracy at most {accuracy:.2g} points apart"
+                same += ", the same loss" if loss == 0 else f", loss at most {loss:.1e} nats apart"
+                said.append(f"{same} ({len(pairs)} points).")
     return said

@@ -9,7 +9,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 # Told apart by eyes with any colour vision, on light and dark ground (Okabe and Ito's palette, the middle tones).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -50,6 +52,13 @@ def line(place: int, name: str) -> dict[str, Any]:
 def label(axes: Axes, across: str, up: str) -> None:
     axes.set_xlabel(across)
     axes.set_ylabel(up)
+
+
+def plain_logarithm(axis: XAxis | YAxis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def to_svg(figure: Figure) -> str:
