@@ -3,6 +3,8 @@
 # make test-all  the same with the long ones in full
 # make lint      formatting, lint and types
 # make native    the runner for devices without Python, in build/native/; native-arm64 for 64-bit Arm Linux
+# make docs      the documentation site, in site/
+# make release   wheel and sdist in dist/, each tried in a new environment
 # make benchmarks  the standing results of benchmarks/results and docs/benchmarks.md, made again
 # make rivals    an environment with what fbkit bench train compares fbkit with
 # make flower    an environment for fbkit's Flower app
@@ -15,7 +17,7 @@ RIVALS := .venv-rivals
 FLOWER := .venv-flower
 NATIVE := $(wildcard device_runtime/native/*/*.h device_runtime/native/*/*.cpp)
 
-.PHONY: benchmarks demo test test-all lint format native native-arm64 rivals flower
+.PHONY: benchmarks demo docs release test test-all lint format native native-arm64 rivals flower
 
 demo: $(READY)
 	rm -rf demo-out
@@ -39,6 +41,12 @@ native:
 
 native-arm64:
 	PYTHON=$(PYTHON) device_runtime/native/build.sh aarch64 build/native/aarch64
+
+docs: $(READY)
+	$(BIN)/mkdocs build --quiet
+
+release: $(READY)
+	PYTHON=$(abspath $(BIN))/python .ci/release
 
 benchmarks: $(READY)
 	benchmarks/standing.sh

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 from fbkit.benchmarks.convergence.groups import group, summarize
 from fbkit.benchmarks.convergence.result import convergence_result_from_json
-from tests.conftest import SMALL, Outcome, run_fbkit
+from tests.conftest import FBKIT, SMALL, Outcome, run_fbkit
 
 
 class Page(HTMLParser):
@@ -39,11 +42,47 @@ class Page(HTMLParser):
             self.cells.append(data.strip())
 
 
-def test_the_demo_in_small_leaves_what_it_says(tmp_path: Path, fbkit: Callable[..., Outcome]) -> None:
-    out = tmp_path / "demo"
-    outcome = fbkit("demo", "--out", out, *(flag for setting in SMALL for flag in ("--set", setting)))
-    assert outcome.code == 0, outcome.err
-    for path in re.findall(r"^(?:report|runs|bundles|pictures|curves): (.+)$", outcome.out, re.MULTILINE):
+IN_SMALL = [flag for setting in SMALL for flag in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder demo-out and what the command said, in its folder's parent."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [str(FBKIT), "demo", "--out", "demo-out", *IN_SMALL]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return folder / "demo-out", ended.stdout
+
+
+def test_getting_started_works_line_by_line(small_demo: tuple[Path, str]) -> None:
+    """As it stands in the page, but for the demo, which ran before, and for a smaller model to train."""
+    folder = small_demo[0].parent
+    path = f"{FBKIT.parent}:{os.environ['PATH']}"
+    page = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text()
+    lines = re.findall(r"^    (fbkit .+)$", page, re.MULTILINE)
+    assert len(lines) >= 10
+    said = {}
+    for line in lines:
+        if line.startswith("fbkit demo"):
+            assert line == "fbkit demo --out demo-out"
+            continue
+        smaller = f" {shlex.join(IN_SMALL)} --set training.rounds=2" if line.startswith("fbkit train") else ""
+        command, environment = ["bash", "-c", line + smaller], {**os.environ, "PATH": path}
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, f"{line}: {ended.stderr}"
+        said[line.split()[1]] = ended.stdout
+    assert "personal head" in said["personalize"]
+    assert "shipped head" in said["evaluate"]
+    assert "the shipped head" in said["profile"]
+
+
+def test_the_demo_in_small_leaves_what_it_says(
+    small_demo: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fbkit: Callable[..., Outcome]
+) -> None:
+    out, shown = small_demo
+    monkeypatch.chdir(out.parent)
+    for path in re.findall(r"^(?:report|runs|bundles|pictures|curves): (.+)$", shown, re.MULTILINE):
         assert Path(path).exists()
     result = json.loads((out / "demo.json").read_text())
     convergence = convergence_result_from_json(result["convergence"], "demo.json")
@@ -59,7 +98,7 @@ def test_the_demo_in_small_leaves_what_it_says(tmp_path: Path, fbkit: Callable[.
     assert (out / "report" / "index.html").read_text().count("<svg") == 2
 
     # The command that it names next works as it is printed.
-    command = re.search(r"^next: \S*fbkit (.+)$", outcome.out, re.MULTILINE)
+    command = re.search(r"^next: \S*fbkit (.+)$", shown, re.MULTILINE)
     assert command
     arguments = command[1].replace("my-profile", str(tmp_path / "profile")).split()
     assert fbkit(*arguments).code == 0
