@@ -55,7 +55,7 @@ def limits_of(manifest: Manifest) -> Limits:
     stacks = (os.cpu_count() or 1) * 16 * 1024**2  # of a runtime's threads
     activations = largest_batch * pixels * 512 * 4  # 512 float32 a pixel: some layers of 64 channels
     return Limits(
-        seconds=2.0 + size / 4e6 + pictures * pixels * 1e-5,
+        seconds=4.0 + size / 4e6 + pictures * pixels * 1e-5,
         memory=min(512 * 1024**2 + 8 * size + activations + stacks, physical_memory()),
     )
 

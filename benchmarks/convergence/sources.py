@@ -53,6 +53,8 @@ def sources_given(paths: Sequence[Path], clients: Path | None, plan: Plan, out: 
             raise UserError(f"{path}: no such run or bundle folder")
         if not (path / "manifest.json").exists():
             raise UserError(f"{path}: neither a run (run.json) nor a bundle (manifest.json)")
+    if runs:
+        _refuse_missing(plan.targets)
     if bundles and clients is None:
         raise UserError("--clients is missing: bundles do not say who personalizes; CLIENT/{train,test}/CLASS/PICTURE")
     found = list(_of_runs(_named(runs), clients, plan, out, say)) if runs else []
@@ -73,6 +75,7 @@ def sources_trained(plan: Plan, clients: Path | None, out: Path, say: Reporter) 
     """
     from fbkit.train.recipe import load_recipe, recipe_to_toml
 
+    _refuse_missing(plan.targets)
     settings = ("clients.shards_per_client=5", "evaluation.every=0", *plan.settings)
     recipes = {
         (algorithm, seed): load_recipe(None, [*settings, f"training.algorithm={algorithm}", f"seed={seed}"])
@@ -87,6 +90,16 @@ def sources_trained(plan: Plan, clients: Path | None, out: Path, say: Reporter) 
             _keeping(lambda run=runs[-1], recipe=recipe: _train(run.folder, recipe, say))  # type: ignore[misc]
             advance(f"{algorithm}, seed {seed}")
     return list(_of_runs(runs, clients, plan, out, say))
+
+
+def _refuse_missing(targets: Sequence[str]) -> None:
+    """Raise UserError where a target's packages are not installed, before anything is trained for it."""
+    from fbkit.export.quiet import quiet_exporters
+    from fbkit.export.target import find_target
+
+    with quiet_exporters():  # some comment on their own import
+        for target in targets:
+            find_target(target)
 
 
 def _train(folder: Path, recipe: object, say: Reporter) -> None:

@@ -154,7 +154,8 @@ def test_a_class_without_pictures_changes_nothing_and_has_no_chance(
     before = personalizer.predict(images)
     personalizer.add_class("scarf")
     for now, then in zip(personalizer.predict(images), before, strict=True):
-        assert now.probabilities == {**then.probabilities, "scarf": 0}, "a head from before the class was there"
+        assert now.probabilities.pop("scarf") == 0, "a head from before the class was there"
+        assert now.probabilities == pytest.approx(then.probabilities, rel=1e-5)  # a larger product may round otherwise
 
 
 @pytest.mark.parametrize("name", ["sneaker", "hat", "../hat", "", ".hat", "h\nat", "x" * 300])

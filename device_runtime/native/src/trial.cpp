@@ -42,7 +42,7 @@ TrialLimits limits_of(const Manifest& manifest) {
   const double pixels = static_cast<double>(manifest.input.height) * manifest.input.width;
   const double stacks = static_cast<double>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN))) * 16e6;
   const double activations = manifest.body_batches.back() * pixels * 512 * 4;  // some layers of 64 channels
-  return {2.0 + size / 4e6 + 2 * pictures * pixels * 1e-5,
+  return {4.0 + size / 4e6 + 2 * pictures * pixels * 1e-5,
           static_cast<std::uint64_t>(512e6 + 8 * size + activations + stacks)};
 }
 
