@@ -23,11 +23,11 @@ demo: $(READY)
 	rm -rf demo-out
 	$(BIN)/fbkit demo --out demo-out
 
-test: $(READY) $(FLOWER)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY) $(FLOWER)/ready $(RIVALS)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile --all
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --all
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

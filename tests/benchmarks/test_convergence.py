@@ -231,9 +231,11 @@ def test_a_run_is_exported_and_its_held_out_clients_personalize(
 
 
 def test_bodies_are_trained_where_none_is_given(tmp_path: Path, full: bool) -> None:
-    algorithms = ("fedavg", "fedbabu", "fedper", "fedrep") if full else ("fedbabu",)
+    if not full:
+        pytest.skip("trains by four algorithms: in full only (make test-all)")
+    algorithms = ("fedavg", "fedbabu", "fedper", "fedrep")
     asked = [part for algorithm in algorithms for part in ("--algorithm", algorithm)]
-    targets = ("onnx", "executorch") if full else ("onnx",)
+    targets = ("onnx", "executorch")
     asked += [part for target in targets for part in ("--target", target)]
     options = (*SHORT, *asked, "--solver", "exact", "--pictures", 2, "--out", tmp_path / "out")
     process = subprocess.Popen(

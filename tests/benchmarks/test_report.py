@@ -23,7 +23,7 @@ from fbkit.benchmarks.fresh_process import FreshProcess
 from fbkit.benchmarks.report.writing import write_report
 from fbkit.errors import UserError
 from tests.benchmarks.made_up import made_up_convergence
-from tests.conftest import Outcome
+from tests.conftest import Outcome, run_fbkit
 
 
 class Page(HTMLParser):
@@ -79,27 +79,31 @@ def made_up_device(milliseconds: float, emulated: bool) -> DeviceResult:
     )
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> list[Path]:
-    paths = []
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder, paths = tmp_path_factory.mktemp("results"), []
     values: dict[str, ConvergenceResult | DeviceResult] = {
         "convergence": made_up_convergence(),
         "board": made_up_device(2.0, emulated=False),
         "emulator": made_up_device(777.0, emulated=True),
     }
     for name, value in values.items():
-        paths.append(tmp_path / f"{name}.json")
+        paths.append(folder / f"{name}.json")
         paths[-1].write_text(json.dumps(value.to_json()))
     return paths
 
 
-def test_a_page_holds_everything_and_loads_nothing(
-    results: list[Path], tmp_path: Path, fbkit: Callable[..., Outcome]
-) -> None:
-    out = tmp_path / "report"
-    ended = fbkit("bench", "report", *results, "--out", out)
-    assert ended.code == 0, ended.err
-    assert str(out / "index.html") in ended.out
+@pytest.fixture(scope="module")
+def out(results: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all three."""
+    folder = tmp_path_factory.mktemp("report") / "out"
+    ended = run_fbkit("bench", "report", *results, "--out", folder)
+    assert ended.returncode == 0, ended.stderr
+    assert str(folder / "index.html") in ended.stdout
+    return folder
+
+
+def test_a_page_holds_everything_and_loads_nothing(out: Path) -> None:
     text = (out / "index.html").read_text()
     page = Page(text)
     assert page.loads == [], "the page must be readable without a network"
@@ -141,13 +145,11 @@ def test_a_page_holds_everything_and_loads_nothing(
     assert all(float(row["points ahead"]) == pytest.approx(5, abs=1) for row in ahead)
 
 
-def test_markdown_has_the_tables_and_pictures(results: list[Path], tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    write_report([(results[0], made_up_convergence())], out)
+def test_markdown_has_the_tables_and_pictures(out: Path) -> None:
     text = (out / "report.md").read_text()
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
         assert (out / picture).exists()
-    table = [line for line in text.split("Every body")[1].splitlines() if line.startswith("|")]
+    table = [line for line in text.split("Every body")[1].split("## Devices")[0].splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert len(table) == 2 + len(group(made_up_convergence()))
 
@@ -178,13 +180,11 @@ def test_times_of_an_emulated_device_are_left_out(results: list[Path], tmp_path:
     assert "This machine is emulated" in page.text
 
 
-def test_columns_sort_in_a_browser(results: list[Path], tmp_path: Path) -> None:
+def test_columns_sort_in_a_browser(out: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("no chromium on this machine")
-    out = tmp_path / "report"
-    write_report([(results[0], made_up_convergence())], out)
-    page = out / "index.html"
+    page = tmp_path / "index.html"
     clicks = """<script>
       const head = [...document.querySelectorAll("th")].find(each => each.textContent === "afterwards");
       const place = [...head.parentNode.children].indexOf(head);
@@ -192,7 +192,7 @@ def test_columns_sort_in_a_browser(results: list[Path], tmp_path: Path) -> None:
       head.querySelector("button").click(); document.title = seen();
       head.querySelector("button").click(); document.title += "|" + seen() + "|" + head.getAttribute("aria-sort");
     </script></body>"""
-    page.write_text(page.read_text().replace("</body>", clicks))
+    page.write_text((out / "index.html").read_text().replace("</body>", clicks))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     title = re.search(r"<title>([^<]*)</title>", shown)
