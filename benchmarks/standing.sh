@@ -25,16 +25,24 @@ fbkit bench device "$pte" "$client" --out "$results/device/$machine-python-execu
 PYTHON=$python device_runtime/native/build.sh "$machine" "build/native/$machine"
 "build/native/$machine/fbkit-device" bench "$pte" "$client" --out "$results/device/$machine-native-executorch.json"
 
-arm=tests/arm64/device.sh
-if [ "$machine" = x86_64 ] && [ "$(id -u)" = 0 ] && PYTHON=$python $arm setup .cache/arm64; then
+# The emulated device: ONNX in Python as a program that qemu runs; the native runner, which starts processes of its own,
+# behind adbd, where every program is qemu's.
+arm=tests/arm64/device.sh adbd=tests/remote/adbd.sh
+if [ "$machine" = x86_64 ] && [ "$(id -u)" = 0 ] && PYTHON=$python $arm setup .cache/arm64 && $adbd setup .cache/adb; then
   here=$(pwd)
-  # Relative paths would be those of the device.
-  on_arm() { $arm run .cache/arm64 "$@"; }
-  on_arm python3 -m fbkit bench device "$here/$onnx" "$here/$client" --turns 1 --threads 1 \
+  # shellcheck disable=SC2016
+  $arm run .cache/arm64 python3 -c '
+import os, sys
+sys.executable = os.environ["DEVICE_PYTHON"]  # what measures fresh processes starts
+from fbkit.cli import main
+main()' bench device "$here/$onnx" "$here/$client" --turns 1 --threads 1 \
     --out "$here/$results/device/emulated-arm64-python-onnx.json"
   PYTHON=$python device_runtime/native/build.sh aarch64 build/native/aarch64
-  on_arm "$here/build/native/aarch64/fbkit-device" bench "$here/$pte" "$here/$client" --turns 1 \
-    --out "$here/$results/device/emulated-arm64-native-executorch.json"
+  PATH=$(dirname "$(realpath -s "$python")"):$PATH PTE=$pte CLIENT=$client \
+    OUT=$results/device/emulated-arm64-native-executorch.json \
+    $adbd with .cache/adb bash -ec '
+      fbkit deploy "$PTE" --to "adb:$SERIAL" --runtime native --native build/native/aarch64
+      fbkit remote bench "$PTE" "$CLIENT" --to "adb:$SERIAL" --turns 1 --out "$OUT"'
 fi
 
 rm -rf $work/report

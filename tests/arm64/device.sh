@@ -42,7 +42,8 @@ fetch() {
 
 install_host_tools() {
   local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  if command -v qemu-aarch64-static mmdebstrap >/dev/null && [[ -e $keyring ]]; then return; fi
+  # type, of several names, fails where one is missing; command -v does not.
+  if type qemu-aarch64-static mmdebstrap >/dev/null 2>&1 && [[ -e $keyring ]]; then return; fi
   export DEBIAN_FRONTEND=noninteractive
   fetch "the list of host packages" apt-get update
   fetch "the host's emulator and bootstrap tool" \

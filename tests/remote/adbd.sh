@@ -24,7 +24,8 @@ fetch() {
 
 install_host_tools() {
   local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  if command -v qemu-aarch64-static mmdebstrap proot adb ip >/dev/null && [[ -e $keyring ]]; then return; fi
+  # type, of several names, fails where one is missing; command -v does not.
+  if type qemu-aarch64-static mmdebstrap proot adb ip >/dev/null 2>&1 && [[ -e $keyring ]]; then return; fi
   export DEBIAN_FRONTEND=noninteractive
   fetch "the list of host packages" apt-get update
   fetch "the host's emulator, proot and adb" apt-get install --yes --no-install-recommends \
@@ -34,6 +35,9 @@ install_host_tools() {
 setup() {
   local device stamp
   device=$(realpath --canonicalize-missing "$1")
+  work=$(mktemp -d) # for the log of what is fetched
+  install_host_tools
+  rm -r "$work"
   stamp=$(sha256sum <"${BASH_SOURCE[0]}" | cut -c 1-64)
   mkdir -p "$(dirname "$device")"
   exec {lock}>"$device.lock"
@@ -43,7 +47,6 @@ setup() {
   work=$(mktemp -d "$device.partial.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   chmod 755 "$work"
-  install_host_tools
   local system=$work/system
   fetch "Debian for arm64" mmdebstrap --quiet --variant=extract --architectures=arm64 \
     --include=base-files,libstdc++6,python3,dash,coreutils,tar,adbd trixie "$system"

@@ -146,8 +146,11 @@ def adb_device(tmp_path_factory: pytest.TempPathFactory) -> AdbDevice:
     assert ended.returncode == 0, f"adbd.sh setup: exit code {ended.returncode}\n{ended.stderr}"
     copy = tmp_path_factory.mktemp("adb") / "device"
     subprocess.run(["cp", "-a", "--reflink=auto", ARM, copy], check=True)
-    if subprocess.run([ADBD, "with", copy, "true"], capture_output=True, check=False).returncode:
+    namespace = ["unshare", "--net", "--pid", "--fork", "--mount-proc", "true"]
+    if subprocess.run(namespace, capture_output=True, check=False).returncode:
         pytest.skip("no network namespace can be made here")
+    ended = subprocess.run([ADBD, "with", copy, "true"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, f"adbd.sh with: exit code {ended.returncode}\n{ended.stderr}"
     return AdbDevice(copy)
 
 
