@@ -81,7 +81,7 @@ def draw_learning(results: Named) -> Figure:
             for learned in result.learning:
                 column = solvers.index(learned.solver)
                 steps = [point.steps for point in learned.points]
-                look = {"marker": "os^DvP"[place % 6], "markersize": 7 - place % 4, **line(place, said)}
+                look = {"marker": "os^DvP"[place % 6], "markersize": max(10 - 2 * place, 3), **line(place, said)}
                 panels[0][column].plot(steps, [point.accuracy for point in learned.points], **look)
                 panels[1][column].plot(steps, [max(point.loss, 1e-6) for point in learned.points], **look)
         for column, solver in enumerate(solvers):
@@ -89,6 +89,7 @@ def draw_learning(results: Named) -> Figure:
             label(panels[0][column], "", "accuracy, %" if column == 0 else "")
             label(panels[1][column], "steps", "loss, nats" if column == 0 else "")
             panels[1][column].set_yscale("log")
+            plain_logarithm(panels[1][column].yaxis)
             for panel in (panels[0][column], panels[1][column]):
                 panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = panels[0][0].get_legend_handles_labels()
