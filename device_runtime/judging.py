@@ -142,7 +142,7 @@ def judge(
         reason = f"the new head does no better on held-out pictures than the {chosen} head"
     else:
         reason = "the new head does no better on held-out pictures than without looking at them"
-    correct = {name: 100 * float(each.right.mean()) for name, each in found.items()}
+    correct: dict[str, float] = {name: 100 * float(each.right.mean()) for name, each in found.items()}
     return Verdict(chosen, True, reason, losses, folds, correct)
 
 

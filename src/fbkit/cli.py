@@ -36,6 +36,7 @@ from fbkit.device_runtime.commands.predict import predict
 from fbkit.device_runtime.commands.profile import profile
 from fbkit.device_runtime.commands.remote import remote
 from fbkit.device_runtime.commands.sign import sign
+from fbkit.device_runtime.commands.studio import studio
 from fbkit.device_runtime.commands.unpack import unpack
 from fbkit.errors import Interrupted, UserError
 from fbkit.export.command import export
@@ -54,7 +55,7 @@ app = typer.Typer(
 for command in (
     *(data, train, evaluate_run, export),
     *(keygen, sign, pack, unpack),
-    *(inspect, check, personalize, predict, evaluate, deploy, demo),
+    *(inspect, check, personalize, predict, evaluate, studio, deploy, demo),
 ):
     app.command()(command)
 
