@@ -74,17 +74,19 @@ class Desk:
         found = self._read()
         classes = found.profile.classes if found else self._bundle.classes
         journal = found.journal if found else []
-        heads: list[str | None] = [None, *(entry.file for entry in found.profile.state.heads)] if found else [None]
+        heads = found.profile.state.heads if found else ()
+        files = [None, *(entry.file for entry in heads)]
         in_use = found.profile.state.in_use if found else None
         return {
             "version": version,
-            "bundle": self._bundle.folder.resolve().name,
-            "profile": str(self._folder),
+            **_named("bundle", self._bundle.folder),
+            **_named("profile", self._folder),
             "classes": list(classes),
             "shipped_classes": len(self._bundle.classes),
             "pictures": found.pictures() if found else [],
+            "heads": [{"file": entry.file, "pictures": entry.pictures} for entry in heads],
             "in_use": in_use,
-            "before": heads[heads.index(in_use) - 1] if in_use else None,
+            "before": files[files.index(in_use) - 1] if in_use else None,
             "unlearned": unlearned(journal),
             "verdict": next((_verdict(entry) for entry in reversed(journal) if entry["event"] == "fit"), None),
             "events": journal[-_MOST_EVENTS:],
@@ -230,6 +232,11 @@ class _Found:
             }
             for number, label, added, digest in rows
         ]
+
+
+def _named(what: str, folder: Path) -> dict[str, str]:
+    path = folder.resolve()
+    return {what: path.name, f"{what}_path": str(path)}
 
 
 def _verdict(entry: Entry) -> dict[str, Any]:

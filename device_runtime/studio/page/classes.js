@@ -108,7 +108,10 @@ class Card {
       this.showProgress(done, done + this.queue.length);
       const file = this.queue.shift();
       try {
-        keepThumbnail((await api.add(file, this.name)).number, file);
+        const { number } = await api.add(file, this.name);
+        keepThumbnail(number, file);
+        this.tiles.get(number)?.remove(); // the page may have seen it already, without its picture
+        this.tiles.delete(number);
       } catch (error) {
         problems.push(error.message);
       }

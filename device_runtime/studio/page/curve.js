@@ -1,8 +1,8 @@
 // The convergence curve as SVG.
 
-const WIDTH = 360;
+const WIDTH = 320;
 const HEIGHT = 190;
-const EDGE = { left: 46, right: 12, top: 10, bottom: 38 };
+const EDGE = { left: 50, right: 10, top: 10, bottom: 40 };
 
 function part(name, attributes, text = "") {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);

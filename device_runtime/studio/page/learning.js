@@ -34,7 +34,7 @@ export function showLearning(seen) {
   byId("in-use").textContent = headName(state.in_use);
   const back = byId("roll-back");
   back.disabled = !state.in_use || state.fit.running;
-  back.title = state.in_use ? `Back to ${headName(state.before).toLowerCase()}` : "There is no head before it";
+  back.title = state.in_use ? `To: ${headName(state.before)}` : "There is no head before it";
   showEvents();
   if (before && !state.fit.running && state.fit.number > told) {
     say(state.fit.error ?? byId("verdict-title").textContent);
@@ -43,7 +43,10 @@ export function showLearning(seen) {
   told = state.fit.running ? told : state.fit.number;
 }
 
-const headName = (file) => (file ? `Personal head ${parseInt(file, 10)}` : "The head as shipped");
+function headName(file) {
+  const head = state.heads.find((each) => each.file === file);
+  return head ? `Your head, fitted to ${counted(head.pictures, "picture")}` : "The head as shipped";
+}
 
 function showReady() {
   const classes = new Set(state.pictures.map((picture) => picture.class));
@@ -59,26 +62,33 @@ function showReady() {
 
 function showVerdict() {
   const { fit } = state;
-  const own = fit.result?.verdict;
-  const verdict = state.verdict ?? null;
+  const verdict = state.verdict;
   byId("verdict").hidden = fit.running || !(verdict || fit.error);
   if (byId("verdict").hidden) return;
   const title = byId("verdict-title");
-  const taken = !fit.error && verdict.chosen === "candidate";
-  title.className = taken && verdict.verified ? "good" : "";
-  title.textContent = fit.error ? "It did not work" : headline(verdict);
-  byId("verdict-reason").textContent = fit.error ? sentence(fit.error) : why(verdict);
-  // Percentages are of this server's own fits: the journal holds losses only.
-  const correct = !fit.error && own && own.reason === verdict.reason ? own.correct : {};
+  const back = state.events.findLast((event) => ["fit", "roll back"].includes(event.event))?.event === "roll back";
+  const judged = !fit.error && !back;
+  title.className = judged && verdict.chosen === "candidate" && verdict.verified ? "good" : "";
+  if (fit.error) title.textContent = "It did not work";
+  else title.textContent = back ? "Rolled back" : headline(verdict);
+  if (fit.error) byId("verdict-reason").textContent = sentence(fit.error);
+  else byId("verdict-reason").textContent = back ? "A head from before is in use again." : why(verdict);
+  const correct = judged && isOfThisFit() ? fit.result.verdict.correct : {};
   byId("held-out").hidden = !Object.keys(correct).length;
   bars(byId("accuracy"), Object.keys(HEADS).filter((name) => name in correct).map((name) => {
     return [HEADS[name], correct[name], name === "candidate"];
   }));
-  const losses = fit.error ? {} : verdict.losses ?? {};
+  const losses = (judged && verdict.losses) || {};
   const words = Object.keys(HEADS).filter((name) => name in losses).map((name) => {
     return `${HEADS[name].toLowerCase()} ${losses[name].toFixed(3)}`;
   });
   byId("losses").textContent = words.length ? `Decided by the loss on them: ${words.join(", ")}.` : "";
+}
+
+// Whether the profile's last verdict is that of this server's last fit, of which more is known than the profile holds.
+function isOfThisFit() {
+  const own = state.fit.result?.verdict;
+  return own?.reason === state.verdict?.reason && own?.losses.candidate === state.verdict?.losses?.candidate;
 }
 
 function headline(verdict) {
@@ -96,7 +106,7 @@ const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + "." :
 
 function showCurve() {
   const { curve, result } = state.fit;
-  byId("curve").hidden = curve.length < 2 && !result;
+  byId("curve").hidden = state.fit.running ? curve.length < 2 : !result || !isOfThisFit();
   if (byId("curve").hidden) return;
   drawCurve(byId("plot"), curve);
   const seconds = result ? Object.values(result.seconds).reduce((sum, value) => sum + value, 0) : 0;
@@ -125,7 +135,7 @@ function inWords(event) {
     add: () => `added ${Object.entries(event.pictures ?? {}).map(([name, count]) => `${count} of ${name}`).join(", ")}`,
     fit: () => `personalized: ${event.reason}`,
     remove: () => `forgot ${counted(event.pictures ?? 0, "picture")}`,
-    "roll back": () => `rolled back; in use: ${headName(event.head).toLowerCase()}`,
+    "roll back": () => `rolled back to ${event.head ? "a personal head" : "the head as shipped"}`,
     classes: () => `added the class ${(event.added ?? []).join(", ")}`,
     limits: () => "changed what is remembered",
   };

@@ -39,6 +39,8 @@ function show(seen) {
   state = seen;
   byId("bundle").textContent = state.bundle;
   byId("profile").textContent = state.profile;
+  byId("profile").title = state.profile_path;
+  byId("bundle").title = state.bundle_path;
   const shown = showClasses(state);
   showKnown(shown);
   showLearning(state);
