@@ -87,7 +87,7 @@ class _Api:
         return Response(content, media_type="image/png")
 
     async def add_class(self, request: Request) -> Response:
-        name = (await _json(request, "name"))["name"]
+        name = (await _json(request, "name")).get("name")
         if not isinstance(name, str):
             raise UserError("name: must be a text")
         await run_in_threadpool(self._desk.add_class, name)

@@ -167,7 +167,7 @@ class Card {
     const day = added.toLocaleDateString(undefined, { day: "numeric", month: "short" });
     const words = element("span", { className: "words" }, `#${picture.number}`, element("br"), day);
     const remove = element("button", { type: "button", ariaLabel: `Forget picture ${picture.number}`, title: "Forget" }, "×");
-    remove.addEventListener("click", () => this.forgetPicture(picture.number, remove));
+    remove.addEventListener("click", () => this.forgetPicture(picture.number), { once: true });
     const tile = element("li", { title: `picture ${picture.number}, added ${added.toLocaleString()}` }, words, remove);
     addressOf(picture).then((address) => {
       if (address) words.replaceWith(element("img", { src: address, alt: `${this.name}, picture ${picture.number}` }));
@@ -175,16 +175,16 @@ class Card {
     return tile;
   }
 
-  async forgetPicture(number, button) {
-    button.disabled = true;
+  async forgetPicture(number) {
     try {
       await api.removePictures([number]);
       say(`picture ${number} is forgotten, and every head that was fitted with it`);
     } catch (error) {
       tell(this.find(".error"), error.message);
+      this.tiles.get(number)?.remove(); // and comes again, with a button that works
+      this.tiles.delete(number);
     }
-    button.disabled = false;
-    await changed();
+    await changed("again");
   }
 
   async forget() {

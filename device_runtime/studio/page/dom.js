@@ -18,6 +18,11 @@ export function tell(place, message) {
   place.hidden = !message;
 }
 
+// A button that was switched off in earnest would lose the focus.
+export const setOff = (button, off) => button.setAttribute("aria-disabled", String(off));
+
+export const isOff = (button) => button.getAttribute("aria-disabled") === "true";
+
 let fading;
 
 // Say in passing what happened.

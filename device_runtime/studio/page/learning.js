@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { drawCurve } from "./curve.js";
-import { bars, byId, counted, say } from "./dom.js";
+import { bars, byId, counted, isOff, say, setOff } from "./dom.js";
 
 const HEADS = { shipped: "The head as shipped", present: "The head in use before", candidate: "The new head" };
 
@@ -10,7 +10,8 @@ let state = null;
 let told = 0; // the latest fit that this tab has told of
 
 export function start(changed) {
-  const act = (action) => async () => {
+  const act = (action) => async (event) => {
+    if (isOff(event.currentTarget)) return;
     try {
       await action();
     } catch (error) {
@@ -33,7 +34,7 @@ export function showLearning(seen) {
   showCurve();
   byId("in-use").textContent = headName(state.in_use);
   const back = byId("roll-back");
-  back.disabled = !state.in_use || state.fit.running;
+  setOff(back, !state.in_use || state.fit.running);
   back.title = state.in_use ? `To: ${headName(state.before)}` : "There is no head before it";
   showEvents();
   if (before && !state.fit.running && state.fit.number > told) {
@@ -56,7 +57,7 @@ function showReady() {
   else if (state.unlearned) words.push("Some of them are new.");
   else words.push("The head knows them all.");
   byId("ready").textContent = running ? "Fitting the head to your pictures…" : words.join(" ");
-  byId("fit").disabled = running || !state.pictures.length;
+  setOff(byId("fit"), running || !state.pictures.length);
   byId("fit").textContent = running ? "Personalizing…" : "Personalize";
 }
 
