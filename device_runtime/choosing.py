@@ -52,8 +52,8 @@ class Solved:
     shipped: Head
 
     def note(self) -> dict[str, Any]:
-        """For the journal."""
-        return asdict(self.verdict)
+        """For the journal, whose format has no ``correct``."""
+        return {key: value for key, value in asdict(self.verdict).items() if key != "correct"}
 
 
 def present_head(profile: Profile, memory: Memory) -> Present | None:

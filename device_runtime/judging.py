@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -42,6 +42,8 @@ class Verdict:
         losses: mean log-loss on held-out pictures, in nats, of "shipped", "candidate", "present" where there is one,
             and "constant": the candidate's, were it blind, see ``judge``. Empty where nothing could be judged.
         folds: 0 where nothing could be judged.
+        correct: percent of the held-out pictures that they get right, for people: it decides nothing. As ``losses``,
+            but without "constant".
     """
 
     chosen: Choice
@@ -49,14 +51,19 @@ class Verdict:
     reason: str
     losses: dict[str, float]
     folds: int
+    correct: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """How a head does on held-out pictures: float64 [N], each picture's log-loss, and what it were if blind."""
+    """How a head does on held-out pictures: float64 [N], each picture's log-loss, and what it were if blind.
+
+    ``right``, bool [N]: whether the label is the likeliest class.
+    """
 
     losses: Double
     blind: Double
+    right: Rows
 
     @property
     def loss(self) -> float:
@@ -135,7 +142,8 @@ def judge(
         reason = f"the new head does no better on held-out pictures than the {chosen} head"
     else:
         reason = "the new head does no better on held-out pictures than without looking at them"
-    return Verdict(chosen, True, reason, losses, folds)
+    correct: dict[str, float] = {name: 100 * float(each.right.mean()) for name, each in found.items()}
+    return Verdict(chosen, True, reason, losses, folds, correct)
 
 
 def _in_their_span(shipped: Head, features: Float) -> tuple[Head, Float]:
@@ -175,7 +183,7 @@ def _held_out(
     }
     if present:
         recipes["present"] = present
-    found = {name: _HeldOut(np.empty(count), np.empty(count)) for name in recipes}
+    found = {name: _HeldOut(np.empty(count), np.empty(count), np.zeros(count, np.bool_)) for name in recipes}
     for fold in range(int(assigned.max()) + 1):
         held, others = assigned == fold, assigned != fold
         frequencies = np.bincount(labels[others], minlength=classes)
@@ -186,15 +194,15 @@ def _held_out(
             except UserError:  # it ran away
                 found[name].losses[held] = found[name].blind[held] = -_FLOOR
                 continue
-            losses = _losses(fitted, features[held], labels[held], frequencies)
-            found[name].losses[held], found[name].blind[held] = losses
+            scores = _scores(fitted, features[held], labels[held], frequencies)
+            found[name].losses[held], found[name].blind[held], found[name].right[held] = scores
         if deadline is not None and time.monotonic() >= deadline:  # a fit may have been cut short
             return None
     return found
 
 
-def _losses(fitted: Fit, features: Float, labels: Labels, frequencies: Labels) -> tuple[Double, Double]:
-    """float64 [N] each: each picture's log-loss, and what it were if the head was blind."""
+def _scores(fitted: Fit, features: Float, labels: Labels, frequencies: Labels) -> tuple[Double, Double, Rows]:
+    """float64 [N] each: a picture's log-loss, and what it were if the head was blind; bool [N]: whether it is right."""
     logits = features.astype(np.float64) @ fitted.head.weight.T + fitted.head.bias
     logits[:, ~fitted.mask] = -np.inf
     normaliser = np.logaddexp.reduce(logits, axis=1)
@@ -202,4 +210,5 @@ def _losses(fitted: Fit, features: Float, labels: Labels, frequencies: Labels) -
     shares = (frequencies + 1) / (frequencies[seen] + 1).sum()
     blind = np.logaddexp.reduce(logits[:, seen], axis=1) + np.log(shares[labels])
     own = logits[np.arange(len(labels)), labels]
-    return -np.maximum(own - normaliser, _FLOOR), -np.maximum(blind - normaliser, _FLOOR)
+    right = logits.argmax(1) == labels
+    return -np.maximum(own - normaliser, _FLOOR), -np.maximum(blind - normaliser, _FLOOR), right

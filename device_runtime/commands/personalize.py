@@ -99,6 +99,8 @@ def personalize(
         if result.verdict.losses:
             judged = ", ".join(f"{name} {value:.3f}" for name, value in result.verdict.losses.items())
             stdout.print(f"loss on pictures not fitted on: {judged}")
+            right = ", ".join(f"{name} {value:.1f}%" for name, value in result.verdict.correct.items())
+            stdout.print(f"right on pictures not fitted on: {right}")
         stdout.print("seconds: " + ", ".join(f"{name} {value:.3f}" for name, value in result.seconds.items()))
         stdout.print(result.verdict.reason)
         if dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ def counted(memory: Memory, classes: tuple[str, ...]) -> Entry:
         "last": int(memory.numbers[-1]),
         "pictures": {name: int(count) for name, count in zip(classes, counts, strict=True) if count},
     }
+
+
+def unlearned(entries: Sequence[Entry]) -> bool:
+    """Whether pictures came since a head was last fitted."""
+    return next((entry["event"] == "add" for entry in reversed(entries) if entry["event"] in ("add", "fit")), False)
 
 
 def without(entries: list[Entry], heads: set[str], left: Memory, classes: tuple[str, ...]) -> list[Entry]:

@@ -39,12 +39,17 @@ def find_profile(folder: Path, manifest: Manifest, other_bundle: bool = False) -
     return None
 
 
+class ProfileBusy(UserError):
+    """Another process is changing the profile: what was asked for may well work in a moment."""
+
+
 @contextmanager
 def changing_profile(folder: Path, manifest: Manifest, other_bundle: bool = False) -> Iterator[Profile]:
     """Hold the profile in ``folder`` against other processes while it is changed; make it where there is none.
 
     Raises:
-        UserError: another process holds it, it cannot be made, or as ``find_profile``.
+        ProfileBusy: another process holds it.
+        UserError: it cannot be made, or as ``find_profile``.
     """
     find_profile(folder, manifest, other_bundle)  # before anything is made in a folder that is somebody else's
     try:
@@ -58,7 +63,7 @@ def changing_profile(folder: Path, manifest: Manifest, other_bundle: bool = Fals
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is changing this profile; try again") from error
+            raise ProfileBusy(f"{folder}: another process is changing this profile; try again") from error
         profile = find_profile(folder, manifest, other_bundle)
         if profile is None:
             profile = Profile(folder, manifest, State(manifest.identity, manifest.classes))

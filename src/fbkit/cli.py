@@ -38,7 +38,9 @@ from fbkit.device_runtime.commands.predict import predict
 from fbkit.device_runtime.commands.profile import profile
 from fbkit.device_runtime.commands.remote import remote
 from fbkit.device_runtime.commands.sign import sign
+from fbkit.device_runtime.commands.studio import studio
 from fbkit.device_runtime.commands.unpack import unpack
+from fbkit.device_runtime.commands.watch import watch
 from fbkit.errors import Interrupted, UserError
 from fbkit.export.command import export
 from fbkit.train.command import train
@@ -56,7 +58,7 @@ app = typer.Typer(
 for command in (
     *(data, train, evaluate_run, export),
     *(keygen, sign, pack, unpack),
-    *(inspect, check, personalize, predict, evaluate, deploy, demo),
+    *(inspect, check, personalize, predict, evaluate, studio, watch, deploy, demo),
 ):
     app.command()(command)
 

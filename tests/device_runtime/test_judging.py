@@ -86,12 +86,14 @@ def probabilities_by_hand(head: Head, mask: Any, picture: Float) -> list[float]:
     return [power / math.fsum(powers) for power in powers]
 
 
-def losses_by_hand(
+def judged_by_hand(
     shipped: Head, data: Data, recipes: dict[str, tuple[Recipe, Rows]], folds: int, seed: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Log-losses, and percent right."""
     features, labels = data
     assigned = np.array(folds_by_hand(labels, folds, seed))
     totals = dict.fromkeys([*recipes, "shipped", "constant"], 0.0)
+    right = dict.fromkeys([*recipes, "shipped"], 0)
     for place, (picture, label) in enumerate(zip(features, labels, strict=True)):
         others = assigned != assigned[place]
         heads: dict[str, tuple[Head, Any]] = {"shipped": (shipped, [1] * CLASSES)}
@@ -102,11 +104,13 @@ def losses_by_hand(
         for name, (head, mask) in heads.items():
             probabilities = probabilities_by_hand(head, mask, picture)
             totals[name] -= math.log(max(probabilities[label], 1e-6))
+            right[name] += probabilities.index(max(probabilities)) == label
             if name == "candidate":
                 counts = {each: int((labels[others] == each).sum()) for each in set(labels.tolist())}
                 share = (counts[int(label)] + 1) / (others.sum() + len(counts))
                 totals["constant"] -= math.log(max(share * sum(probabilities[each] for each in counts), 1e-6))
-    return {name: total / len(labels) for name, total in totals.items()}
+    losses = {name: total / len(labels) for name, total in totals.items()}
+    return losses, {name: 100 * count / len(labels) for name, count in right.items()}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,9 @@ def losses_by_hand(
         (EXACT, SGD, (14, 13, 13)),  # more than half as many as features: not in their span
     ],
 )
-def test_losses_are_a_plain_loops(candidate: Recipe, present: Recipe, counts: tuple[int, ...]) -> None:
+def test_losses_and_what_is_right_are_a_plain_loops(
+    candidate: Recipe, present: Recipe, counts: tuple[int, ...]
+) -> None:
     world = World()
     features, labels = world.pictures(sum(counts), tuple(np.repeat((0, 3, 4), counts)))
     rows = world.rng.random(len(labels)) < 0.6
@@ -126,8 +132,9 @@ def test_losses_are_a_plain_loops(candidate: Recipe, present: Recipe, counts: tu
         verdict = judge(world.shipped, features, labels, candidate, (present, rows), seed=seed)
         assert verdict.folds == min(5, *(count for count in counts if count))
         recipes = {"candidate": (candidate, np.ones_like(rows)), "present": (present, rows)}
-        expected = losses_by_hand(world.shipped, (features, labels), recipes, verdict.folds, seed)
-        assert verdict.losses == pytest.approx(expected, rel=1e-6)
+        losses, right = judged_by_hand(world.shipped, (features, labels), recipes, verdict.folds, seed)
+        assert verdict.losses == pytest.approx(losses, rel=1e-6)
+        assert verdict.correct == pytest.approx(right)
     assert set(judge(world.shipped, features, labels, candidate, None).losses) == {"shipped", "candidate", "constant"}
 
 
