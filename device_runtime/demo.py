@@ -59,3 +59,4 @@ def run_device_demo(out: Path | None = None) -> None:
         stdout.print(f"   {path.parent.name}/{path.name}: {prediction.label} {certainty:.0f}%")
     stdout.print(f"profile: {out}")
     say_next("evaluate", folder, pictures / "test", "--profile", out)
+    say_next("studio", folder, "--profile", out)

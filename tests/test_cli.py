@@ -16,7 +16,19 @@ from tests.conftest import FBKIT, Outcome, run_fbkit
 def test_version_and_help(fbkit: Callable[..., Outcome]) -> None:
     assert fbkit("--version").out.startswith("fbkit 0.")
     shown = fbkit("--help").out
-    for command in ("train", "export", "inspect", "check", "personalize", "predict", "evaluate", "bench", "demo"):
+    for command in (
+        "train",
+        "export",
+        "inspect",
+        "check",
+        "personalize",
+        "predict",
+        "evaluate",
+        "studio",
+        "watch",
+        "demo",
+        "bench",
+    ):
         assert command in shown
 
 

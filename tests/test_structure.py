@@ -91,6 +91,9 @@ def test_the_wheel_holds_every_part_and_no_link(distributions: Path) -> None:
         "fbkit/export/exporting.py",
         "fbkit/device_runtime/demo/bundle/body.onnx",
         "fbkit/device_runtime/commands/personalize.py",
+        "fbkit/device_runtime/studio/page/index.html",
+        "fbkit/device_runtime/studio/page/studio.css",
+        "fbkit/device_runtime/studio/page/studio.js",
         "fbkit/benchmarks/templates/demo.html",
     ):
         assert needed in names

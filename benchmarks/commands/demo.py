@@ -84,4 +84,6 @@ def _print(result: DemoResult) -> None:
         ("curves", out / "convergence" / "curves.csv"),
     ):
         stdout.print(f"{what}: {path}")
-    say_next("personalize", out / "bundles" / "fedbabu-onnx", client / "train", "--profile", "my-profile")
+    bundle = out / "bundles" / "fedbabu-onnx"
+    say_next("personalize", bundle, client / "train", "--profile", "my-profile")
+    say_next("studio", bundle, "--profile", "my-profile")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -12,85 +11,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.browser.conftest import Browser, show_as, until
+from tests.browser.chromium import Browser, show_as
+from tests.browser.page import MINE, Page
 from tests.conftest import run_fbkit
 from tests.device_runtime.conftest import BUNDLE, some
 from tests.device_runtime.studio_server import Studio, running_studio
-
-MINE = {"running shoes": "sneaker", "summer tops": "t-shirt"}  # classes that the model never saw
-
-
-class Page:
-    """What a person sees of the studio, and does."""
-
-    def __init__(self, browser: Browser, studio: Studio) -> None:
-        self.browser = browser
-        browser.get("about:blank")
-        browser.get(studio.address)
-        self.until(lambda: self.text("bundle"))
-
-    def until(self, true: Callable[[], object]) -> None:
-        until(self.browser, lambda _: true())
-
-    def find(self, name: str) -> WebElement:
-        return self.browser.find_element(By.ID, name)
-
-    def text(self, name: str) -> str:
-        return self.find(name).text
-
-    def is_on(self, name: str) -> bool:
-        return self.find(name).get_attribute("aria-disabled") != "true"
-
-    def click(self, name: str) -> None:
-        self.until(lambda: self.is_on(name))
-        self.find(name).click()
-
-    def cards(self) -> list[WebElement]:
-        return self.browser.find_elements(By.CSS_SELECTOR, "article.class")
-
-    def card(self, label: str) -> WebElement:
-        return self.browser.find_element(By.CSS_SELECTOR, f'article[data-class="{label}"]')
-
-    def tiles(self, label: str) -> list[WebElement]:
-        return self.card(label).find_elements(By.CSS_SELECTOR, ".tiles li")
-
-    def add_class(self, label: str) -> None:
-        self.find("class-name").send_keys(label, Keys.ENTER)
-        self.until(lambda: self.card(label).is_displayed())
-
-    def choose(self, label: str, paths: list[Path]) -> None:
-        """In the dialog that the button opens, which a driver cannot see."""
-        before = len(self.tiles(label))
-        self.card(label).find_element(By.CSS_SELECTOR, "input[type=file]").send_keys("\n".join(map(str, paths)))
-        self.until(lambda: len(self.tiles(label)) == before + len(paths))
-
-    def try_picture(self, path: Path) -> None:
-        self.find("try-file").send_keys(str(path))
-        self.until(lambda: self.find("says").is_displayed())
-
-    def personalize(self) -> None:
-        self.click("fit")
-        self.until(lambda: self.find("verdict").is_displayed() and self.is_on("fit"))
-
-    def has_pictures(self, label: str) -> bool:
-        script = "return [...arguments[0].querySelectorAll('img')].filter((each) => each.naturalWidth > 0).length"
-        return bool(self.browser.execute_script(script, self.card(label)) == len(self.tiles(label)))
-
-    def scrolls_sideways(self) -> bool:
-        script = "return document.documentElement.scrollWidth > window.innerWidth"
-        return bool(self.browser.execute_script(script))
 
 
 @pytest.fixture
 def page(browser: Browser, studio: Studio) -> Page:
     return Page(browser, studio)
-
-
-def learn_mine(page: Page, count: int = 10) -> None:
-    for label, source in MINE.items():
-        page.add_class(label)
-        page.choose(label, some(source, count))
-    page.personalize()
 
 
 def test_from_an_empty_profile_to_a_better_prediction_and_back(page: Page) -> None:
@@ -101,7 +31,7 @@ def test_from_an_empty_profile_to_a_better_prediction_and_back(page: Page) -> No
     page.try_picture(some("sneaker", 1, "test")[0])
     assert page.text("says-title") == "sneaker", "as shipped it knows no other word"
 
-    learn_mine(page)
+    page.learn_mine()
     for label in MINE:
         assert "10 pictures" in page.card(label).text
         page.until(lambda label=label: page.has_pictures(label))  # type: ignore[misc]
@@ -113,7 +43,8 @@ def test_from_an_empty_profile_to_a_better_prediction_and_back(page: Page) -> No
     assert shipped == 0
     assert new > 80
     svg = page.find("plot").find_element(By.TAG_NAME, "svg")
-    assert {"step of the solver", "loss (nats)"} <= {each.text for each in svg.find_elements(By.TAG_NAME, "text")}
+    words = {each.text for each in svg.find_elements(By.TAG_NAME, "text")}
+    assert {"step of the solver", "loss (nats)", "0", "2", "4.0"} <= words
     assert len(svg.find_elements(By.CSS_SELECTOR, ".dot")) > 3
     assert "fitted to 20 pictures" in page.text("in-use")
     page.until(lambda: page.text("says-title") == "running shoes")  # by itself, of the picture that is shown
@@ -265,7 +196,7 @@ return buttons.filter((each) => each.offsetHeight < 24 || each.offsetWidth < 24)
 def test_every_width_and_both_themes(page: Page, full: bool) -> None:
     colour = "return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] < 80"
     page.add_class("a class with a name that is longer than a telephone is wide, as some people like them")
-    learn_mine(page, 3)
+    page.learn_mine(3)
     page.try_picture(some("sneaker", 1, "test")[0])
     for width, dark in product((320, 390, 600, 820, 1200, 1900) if full else (390, 1200), (False, True)):
         show_as(page.browser, width, 844, dark)

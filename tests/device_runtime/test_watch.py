@@ -216,3 +216,32 @@ def test_what_it_says_to_people(folder: Path, tmp_path: Path) -> None:
         assert line.startswith("2 new pictures, 2 in all: there are fewer than 10 pictures to judge by; personal head ")
         process.terminate()
     assert process.returncode == 0
+
+
+UNIT = Path(__file__).parents[2] / "examples" / "systemd" / "fbkit-watch.service"
+
+
+def test_the_service_runs_the_command(folder: Path, demo: Bundle, tmp_path: Path) -> None:
+    """As systemd would, but for the folders."""
+    (line,) = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecStart=")]
+    for there, here in (
+        ("/home/pi/fbkit/bin/fbkit", FBKIT),
+        ("/home/pi/bundle", BUNDLE),
+        ("/home/pi/pictures", folder),
+        ("${STATE_DIRECTORY}", tmp_path),
+    ):
+        assert there in line
+        line = line.replace(there, str(here))
+    put(folder, "sneaker", 1)
+    with subprocess.Popen(line.removeprefix("ExecStart=").split(), stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: remembered(find_profile(tmp_path / "me", demo.manifest)) == {"sneaker": 1})
+        process.terminate()
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_understands_the_service(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/home/pi/fbkit/bin/fbkit", str(FBKIT)).replace("User=pi", "User=root"))
+    ended = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
