@@ -52,7 +52,7 @@ class Studio:
         return self.address.partition("#")[2]
 
     def ask(self, method: str, path: str, content: bytes = b"", **headers: str) -> Answer:
-        """As the page does; ``headers`` come instead of its own, and ``None`` in their place leaves one out."""
+        """As the page does; ``headers`` come instead of its own, and an empty one leaves it out."""
         given = {"Authorization": f"Bearer {self.token}", **{name.replace("_", "-"): h for name, h in headers.items()}}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -83,4 +83,7 @@ def running_studio(bundle: Path, profile: Path, *options: object) -> Iterator[St
             yield Studio(process, line.removeprefix("open ").strip(), profile)
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()

@@ -6,8 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,6 +118,45 @@ def test_nothing_tries_to_reach_the_network(tmp_path: Path) -> None:
     assert "body.onnx" in trace.read_text()
     assert not attempts(trace)
     assert left_in(home) == {".cache/fbkit/verdicts"}, "something else was left in the home folder"
+
+
+@contextmanager
+def traced(trace: Path, *command: object) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs until it is ended; strace itself would not pass the signal on."""
+    arguments = [*STRACE, f"--output={trace}", FBKIT, *command]
+    with subprocess.Popen(
+        list(map(str, arguments)), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0
+
+
+@needs_strace
+def test_neither_studio_nor_watch_tries_to_reach_the_network(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with traced(trace, "studio", BUNDLE, "--profile", tmp_path / "profile") as process:
+        assert process.stdout
+        studio = Studio(process, process.stdout.readline().removeprefix("open ").strip(), tmp_path / "profile")
+        for path in some("sneaker", 2):
+            assert studio.ask("POST", "/api/pictures?class=sneaker", path.read_bytes()).status == 201
+        assert studio.post("/api/fit").status == 202
+        assert studio.ask("POST", "/api/predict", path.read_bytes()).status == 200
+    assert "profile.json" in trace.read_text()
+    assert f"htons({studio.port})" in trace.read_text(), "strace sees what it does"
+    assert not attempts(trace)
+
+    with traced(trace, "watch", BUNDLE, PICTURES / "test", "--profile", tmp_path / "other", "--settle", 0) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("watching")
+        assert "new pictures" in process.stdout.readline()
+    assert not attempts(trace)
 
 
 @needs_strace
