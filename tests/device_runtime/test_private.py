@@ -160,33 +160,6 @@ def test_neither_studio_nor_watch_tries_to_reach_the_network(tmp_path: Path) -> 
 
 
 @needs_strace
-def test_neither_studio_nor_watch_tries_to_reach_the_network(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    command = [*STRACE, f"--output={trace}", FBKIT, "studio", BUNDLE, "--profile", tmp_path / "profile"]
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        studio = Studio(process, process.stdout.readline().removeprefix("open ").strip(), tmp_path / "profile")
-        for path in some("sneaker", 2):
-            assert studio.ask("POST", "/api/pictures?class=sneaker", path.read_bytes()).status == 201
-        assert studio.post("/api/fit").status == 202
-        assert studio.ask("POST", "/api/predict", path.read_bytes()).status == 200
-        process.terminate()
-    assert "profile.json" in trace.read_text()
-    assert f"htons({studio.port})" in trace.read_text()
-    assert not attempts(trace)
-
-    command = [*STRACE, f"--output={trace}", FBKIT, "watch", BUNDLE, PICTURES / "test", "--profile"]
-    with subprocess.Popen(
-        [*map(str, command), str(tmp_path / "other"), "--settle", "0"], stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        assert b"watching" in process.stdout.readline()
-        assert b"new pictures" in process.stdout.readline()
-        process.terminate()
-    assert not attempts(trace)
-
-
-@needs_strace
 @needs_namespaces
 def test_attempts_to_reach_the_network_would_be_found(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
