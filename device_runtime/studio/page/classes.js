@@ -48,7 +48,7 @@ export function showClasses(state) {
     if (there !== card.root) byId("classes").insertBefore(card.root, there ?? null);
     card.show(byClass.get(name) ?? []);
   });
-  dropThumbnails(new Set(state.pictures.map((picture) => picture.number)));
+  dropThumbnails(state.pictures);
   return shown;
 }
 
@@ -116,11 +116,11 @@ class Card {
         problems.push(error.message);
       }
       done += 1;
-      if (done % 8 === 1) await changed();
+      if (done % 8 === 1) await changed("again");
     }
     this.adding = false;
     this.find(".progress").hidden = true;
-    await changed();
+    await changed("again");
     if (problems.length) {
       const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : "";
       tell(this.find(".error"), problems[0] + more);

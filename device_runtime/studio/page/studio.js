@@ -13,11 +13,16 @@ const WHILE_FITTING = 150;
 
 let state = null;
 let timer;
+let looks = 0;
+let shownTurn = 0;
 
 // Look, and show what changed; with "again" show also what only this tab knows.
 async function look(again) {
+  const turn = ++looks;
   try {
     const seen = await api.state(state?.version ?? "");
+    if (turn < shownTurn) return; // a later look was answered earlier
+    shownTurn = turn;
     tell(byId("banner"), "");
     if (seen) show(seen);
     else if (again && state) show(state);

@@ -42,9 +42,12 @@ export function addressOf(picture) {
   return addresses.get(picture.number) ?? Promise.resolve(null);
 }
 
-export async function dropThumbnails(known) {
+// Of pictures that are not among `pictures`. Numbers rise: what is above them all was added after these were seen.
+export async function dropThumbnails(pictures) {
+  const known = new Set(pictures.map((picture) => picture.number));
+  const last = pictures.at(-1)?.number ?? 0;
   for (const [number, address] of addresses) {
-    if (known.has(number)) continue;
+    if (known.has(number) || number > last) continue;
     addresses.delete(number);
     const url = await address;
     if (url) URL.revokeObjectURL(url);
