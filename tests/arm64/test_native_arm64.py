@@ -77,9 +77,12 @@ def test_heads_features_and_verdicts_are_pythons(
 
 
 def test_200_pictures_in_colour_through_an_int8_body(
-    program: Program, colour_bundle: Path, mixed: Path, tmp_path: Path
+    program: Program, tmp_path: Path, full: bool, request: pytest.FixtureRequest
 ) -> None:
     """JPEG and PNG of every kind: a profile made on the device is continued here, and predicts the same on both."""
+    if not full:
+        pytest.skip("in full only (make test-all)")
+    colour_bundle, mixed = (request.getfixturevalue(name) for name in ("colour_bundle", "mixed"))
     bundle = Bundle.open(colour_bundle)
     assert program.json("check", colour_bundle)["ok"]
     given = ("personalize", colour_bundle, mixed, "--profile", tmp_path / "profile", "--solver", "exact")

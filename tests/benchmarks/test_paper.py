@@ -163,7 +163,9 @@ def test_another_question_measures_only_what_is_new(asked: Done, tiny: Scale) ->
     assert [f"rq{number}/report.md" in index for number in range(1, 6)] == [True, True, True, True, False]
 
 
-def test_pictures_may_move_between_two_questions(tiny: Scale, tmp_path: Path) -> None:
+def test_pictures_may_move_between_two_questions(tiny: Scale, tmp_path: Path, full: bool) -> None:
+    if not full:
+        pytest.skip("trains twice: in full only (make test-all)")
     here, there = tmp_path / "here", tmp_path / "there"
     shutil.copytree(tiny.data["root"], here)
     scale = replace(

@@ -50,10 +50,11 @@ def assert_same_curves(measured: Any, bundle: Path) -> None:
 
 @pytest.mark.parametrize("runtime", ["native", "python"])
 def test_the_whole_story(
-    runtime: str, adb_device: AdbDevice, pte_bundle: Path, tmp_path: Path, full: bool, request: pytest.FixtureRequest
+    runtime: str, pte_bundle: Path, tmp_path: Path, full: bool, request: pytest.FixtureRequest
 ) -> None:
-    if runtime == "python" and not full:
-        pytest.skip("long")
+    if not full:
+        pytest.skip("a device is made and emulated: in full only (make test-all)")
+    adb_device: AdbDevice = request.getfixturevalue("adb_device")
     how, measure = "--runtime python", str(tmp_path / "measured.json") if full else ""
     if runtime == "python":  # downloaded here, as where the device is there is no network
         device = DevicePython((3, 13), 64, (2, 41), "/usr/bin/python3")
